@@ -189,7 +189,7 @@ mod tests {
         for (url, reason) in [
             ("postgres://u:hunter2@a,b,c/x?port=1,2", "it must have one port for all hosts"),
             ("postgres://u:hunter2@a:1,b,a:1/x", "it contains the same host and port twice"),
-            ("postgres://u:hunter2@a/x?sslmod=require", "it has the unknown parameter sslmod"),
+            ("postgres://u:hunter2@a/x?sslmod=require", "it contains the unknown parameter sslmod"),
         ] {
             let error = error(url);
             let start = format!("TOLLGATE_LISTEN_DATABASE_URL cannot be used: {reason}");

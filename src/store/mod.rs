@@ -1,9 +1,10 @@
-//! Postgres. Each noun has a file. Each method is one business operation and one transaction.
+//! Access to Postgres. Each noun of the domain has a file. Each method is one business operation
+//! and one transaction.
 //!
-//! Only this module and `schema` use sqlx. Every method takes the tenant or the account first.
-//! Every change of an account or its keys first locks the account's row. *Later* statements read
-//! the data for its decisions, and they see everything that was committed while it waited for the
-//! lock. Times come from the database's clock.
+//! Only this module and `schema` use sqlx. Every method takes the tenant or the account as its
+//! first argument. Every change of an account or its keys first locks the account's row. *Later*
+//! statements read the data on which the change depends, so they see everything that was committed
+//! during the wait for the lock. Times come from the database's clock.
 
 mod accounts;
 mod acknowledged;

@@ -1,6 +1,6 @@
 //! Percent-encoding (RFC 3986).
 
-/// Encodes all characters except the unreserved ones.
+/// Percent-encodes all characters except the unreserved characters of RFC 3986.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -33,7 +33,7 @@ pub(super) fn decode(text: &str) -> Result<String, String> {
             }
         }
     }
-    String::from_utf8(bytes).map_err(|_| "a part of it is not UTF-8 text once decoded".to_owned())
+    String::from_utf8(bytes).map_err(|_| "a decoded part of it is not UTF-8 text".to_owned())
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -1,4 +1,4 @@
-//! The database schema that has Tollgate's tables.
+//! Finds the database schema that contains Tollgate's tables, and pins connections to it.
 //!
 //! A search path can change: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put another
 //! schema first. Migrations would then create a second, empty set of tables there, and a running
@@ -7,7 +7,7 @@
 
 use sqlx::{PgConnection, Row as _};
 
-/// The schemas of the database, before any change.
+/// The schemas of the database, as they were before this process changed anything.
 #[derive(Clone, Debug)]
 pub(super) struct Schemas {
     role: String,
@@ -16,23 +16,23 @@ pub(super) struct Schemas {
     /// The schema for new tables: the first schema of the search path that exists and that the role
     /// may use.
     current: Option<String>,
-    /// The schemas that have all four main tables. If there is none, the schemas that have
-    /// `_sqlx_migrations` and `tenants`, because migrations commit one by one, and later ones may
-    /// have failed.
+    /// The schemas that contain all four main tables. If there are none, the schemas that contain
+    /// `_sqlx_migrations` and `tenants`, because migrations commit one by one, and later migrations
+    /// may have failed.
     with_tables: Vec<String>,
 }
 
-/// The schema that has Tollgate's tables, or that will have them.
+/// The schema that contains Tollgate's tables, or that will contain them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Schema(String);
 
-/// Why no schema is usable, and what to do.
+/// The reason why no schema is usable, and what to do.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum SchemaChoiceError {
     #[error(
-        "the search path ({search_path}) of the role {role} has no schema in which it may create \
-         tables. Create one: CREATE SCHEMA AUTHORIZATION {role}; or let the role use the schema \
-         \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO {role}"
+        "the search path ({search_path}) of the role {role} contains no schema in which it may \
+         create tables. Create one: CREATE SCHEMA AUTHORIZATION {role}; or allow the role to use \
+         the schema \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO {role}"
     )]
     NoCurrentSchema { role: String, search_path: String },
     #[error(
@@ -58,7 +58,7 @@ pub(super) enum SchemaChoiceError {
 }
 
 impl Schemas {
-    /// Reads the schemas with one message of the simple protocol, which also works through a
+    /// Reads the schemas with one message of the simple query protocol, which also works through a
     /// pooler.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let row = sqlx::raw_sql(
@@ -97,7 +97,7 @@ impl Schemas {
         })
     }
 
-    /// The only schema that can be meant.
+    /// Chooses the schema. It is an error if more than one schema is possible.
     pub fn choose(self) -> Result<Schema, SchemaChoiceError> {
         let Self { role, database, search_path, current, mut with_tables } = self;
         let role = quote(&role);
@@ -127,8 +127,8 @@ impl Schema {
         &self.0
     }
 
-    /// The statement that pins a connection to the schema. `pg_catalog` implicitly comes first, so
-    /// that no object of this schema replaces a function of Postgres.
+    /// Returns the statement that pins a connection to the schema. `pg_catalog` implicitly comes
+    /// first, so that no object of this schema replaces a function of Postgres.
     pub fn pin(&self) -> String {
         format!("SET search_path = {}", quote(&self.0))
     }

@@ -27,7 +27,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
-/// Settings of these connections. A batch that waits longer for a lock makes room for others.
+/// Settings of these connections. A batch whose wait for a lock exceeds the lock time-out fails,
+/// and makes room for others.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// The address of the database, and the limits and time-outs of its connections.
@@ -36,7 +37,7 @@ pub struct PoolSettings {
     /// The URL, such as `postgres://user:password@host1:port,host2:port/database?parameter=value`.
     pub url: String,
     /// The URL of Postgres itself, for the connection that listens to the changes of other nodes.
-    /// It is needed if `url` leads to a pooler. `None` means that `url` is used.
+    /// It is needed if `url` connects to a pooler. `None` means that `url` is used.
     pub listen_url: Option<String>,
     pub max_connections: u32,
     /// Maximum time that a request waits for a connection.
@@ -45,14 +46,15 @@ pub struct PoolSettings {
     pub statement_timeout: Duration,
     /// Maximum time that a statement waits for a lock.
     pub lock_timeout: Duration,
-    /// Maximum time until a statement or commit is answered. After it, the connection is closed.
+    /// Maximum time until the response to a statement or commit arrives. After this time, the
+    /// connection is closed.
     pub answer_timeout: Duration,
-    /// Whether connections may lead to a standby, for read-only commands.
+    /// Whether connections may use a standby, for read-only commands.
     pub standby_allowed: bool,
 }
 
 impl PoolSettings {
-    /// The defaults of a service. It has twice as many connections as there are cores.
+    /// The defaults of a service. The number of connections is twice the number of cores.
     #[must_use]
     pub fn for_url(url: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -69,7 +71,7 @@ impl PoolSettings {
     }
 }
 
-/// The database could not be reached. The message has the host and the reason, and never the
+/// The database could not be reached. The message contains the host and the reason, and never the
 /// password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -130,14 +132,15 @@ impl Listener {
         let host = host.application_name("tollgate listener");
         let pool = pool(&settings, &self.schema, servers, 1, "").connect_lazy_with(host);
         let mut listener = PgListener::connect_with(&pool).await?;
-        // The listener must not reconnect silently, because it would miss the notifications in
-        // between.
+        // The listener must not reconnect silently, because it would miss the notifications that
+        // arrive in between.
         listener.eager_reconnect(false);
         Ok(listener)
     }
 }
 
-/// A pool whose connections run `session` in addition to the statements that all connections run.
+/// Creates a pool whose connections run `session` in addition to the statements that all
+/// connections run.
 pub(super) fn pool(
     settings: &PoolSettings,
     schema: &Schema,
@@ -171,7 +174,7 @@ pub(super) fn pool(
                 if is_stale || meta.idle_for <= PING_WHEN_IDLE {
                     return Ok(!is_stale);
                 }
-                // A connection that does not answer is closed, and another one is used.
+                // A connection that does not respond is closed, and another connection is used.
                 let ping = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
                 Ok(matches!(ping, Ok(Ok(()))))
             })
@@ -181,7 +184,7 @@ pub(super) fn pool(
             Box::pin(async move {
                 let prepare = async {
                     connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                    // Postgres reports the place in the history only on a primary.
+                    // Postgres reports its place in the history only on a primary.
                     if standby_allowed { Ok(None) } else { identify(connection).await.map(Some) }
                 };
                 match prepare.await {
@@ -199,7 +202,7 @@ pub(super) fn pool(
         })
 }
 
-/// Connects once without a pool, because a pool's time-out would hide the reason of a failure.
+/// Connects once without a pool, because a pool's time-out would hide the reason for a failure.
 /// Reads the schemas of the database. A standby is an error, unless `standby_allowed` is set.
 pub(super) async fn probe(
     setting: &str,
@@ -225,7 +228,7 @@ pub(super) async fn probe(
     }
 }
 
-/// A connection of the pool, at the start. If the pool has none, connects once without the pool,
+/// Takes a connection from the pool at the start. If that fails, connects once without the pool,
 /// because the pool's time-out hides why Postgres refuses more connections.
 pub(super) async fn acquire_at_start(
     pool: &PgPool,
@@ -244,7 +247,7 @@ pub(super) async fn acquire_at_start(
     Err(failed_connection("DATABASE_URL", &options, &failure))
 }
 
-/// Explains why there is no connection. `setting` is the setting that has the URL.
+/// Explains why there is no connection. `setting` is the setting that contains the URL.
 pub(super) fn failed_connection(
     setting: &str,
     options: &PgConnectOptions,
@@ -259,7 +262,7 @@ pub(super) fn failed_connection(
     ConnectError::Unreachable { place, reason }
 }
 
-/// The error for a server that does not answer.
+/// Creates the error for a server that does not respond.
 pub(super) fn no_answer(
     setting: &str,
     options: &PgConnectOptions,

@@ -18,8 +18,8 @@ use super::{
 /// use its sessions meanwhile, so one query is not enough.
 const ROUNDS: usize = 3;
 
-/// The order in which the two connections are queried. If a pooler assigns its sessions in a fixed
-/// order, the answers in this order cannot look like two connections with one session each.
+/// The order in which the two connections are queried. With this order, a pooler that assigns its
+/// sessions in a fixed sequence cannot look like two connections with one session each.
 const ORDER: [usize; 5] = [0, 1, 0, 0, 1];
 
 impl Store {
@@ -28,8 +28,8 @@ impl Store {
     /// session. The error [`ConnectError::TooFewConnections`] means that the pooler allows no
     /// second connection.
     ///
-    /// If Postgres itself refuses the second connection, there is no error. A pooler would make the
-    /// second client wait.
+    /// If Postgres itself refuses the second connection, there is no pooler, because a pooler would
+    /// make the second client wait. In this case, the check returns no error.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_pooler(&self) -> Result<(), ConnectError> {
         let options = self.pool.unlimited().connect_options();
@@ -46,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// The same check for one host of a URL.
+    /// Checks one host of a URL, as [`Self::check_pooler`] does for the chosen hosts.
     pub(super) async fn check_sessions(
         &self,
         setting: &str,
@@ -81,7 +81,7 @@ impl Store {
     fn no_second_connection(&self, options: &PgConnectOptions, timeout: Duration) -> ConnectError {
         let needed = self.listener.settings.connections_per_node();
         let reason = format!(
-            "A second connection got no answer within {timeout:?} while the first one was open: a \
+            "A second connection got no answer within {timeout:?} while the first one was open. A \
              pooler allows only one (PgBouncer: default_pool_size, pool_size, max_db_connections \
              or max_user_connections). Raise its limit to {needed} for each node"
         );
@@ -89,7 +89,7 @@ impl Store {
     }
 }
 
-/// A connection, and the session that answered its first query.
+/// A connection, and the session that responded to its first query.
 struct Asked {
     connection: PgConnection,
     session: String,
@@ -117,8 +117,8 @@ async fn have_own_sessions(both: &mut [Asked; 2]) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
-/// The session that answers. This uses one message of the simple protocol, because another session
-/// would not have a prepared statement.
+/// Identifies the session that responds. This uses one message of the simple query protocol,
+/// because a different session would lack a prepared statement.
 async fn session(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("SELECT /* pooler.session */ pg_backend_pid()::text AS session")
         .fetch_one(connection)

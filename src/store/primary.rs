@@ -1,5 +1,5 @@
-//! Makes sure that connections lead to a primary. A standby refuses every write, and its rows may
-//! be stale: a key that was revoked on the primary may still be live there.
+//! Makes sure that connections reach a primary. A standby refuses every write, and its rows may be
+//! stale: a key that was revoked on the primary may still be live there.
 
 use sqlx::{Executor, Postgres, Row as _};
 use time::OffsetDateTime;
@@ -29,13 +29,13 @@ pub(super) struct History {
     pub timeline: i64,
 }
 
-/// The server that started at this time.
+/// Identifies a server by its start time.
 pub(super) fn server_started_at(time: OffsetDateTime) -> ServerId {
     let micros = time.unix_timestamp_nanos() / 1000;
     ServerId::started_at(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
-/// The server of this connection.
+/// Identifies the server of this connection.
 pub(super) async fn server(
     connection: impl Executor<'_, Database = Postgres>,
 ) -> Result<ServerId, sqlx::Error> {
@@ -45,7 +45,7 @@ pub(super) async fn server(
         .map(server_started_at)
 }
 
-/// The server of this connection, which is a primary, and its place in the history.
+/// Identifies the primary of this connection, and its place in the history.
 pub(super) async fn identify<C>(connection: &mut C) -> Result<Server, sqlx::Error>
 where
     for<'c> &'c mut C: Executor<'c, Database = Postgres>,
@@ -69,8 +69,8 @@ where
     Ok(Server { id, history })
 }
 
-/// Whether this server is a standby. Uses one message of the simple protocol, which also works
-/// through a pooler that is not in session mode.
+/// Whether this server is a standby. Uses one message of the simple query protocol, which also
+/// works through a pooler that is not in session mode.
 pub(super) async fn is_standby(
     connection: impl Executor<'_, Database = Postgres>,
 ) -> Result<bool, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Checks whether every kind of connection works and leads to the server that granted the lease.
+//! Checks whether every kind of connection works and reaches the server that granted the lease.
 
 use tokio::time::Instant;
 
@@ -11,22 +11,22 @@ use crate::domain::server::ServerId;
 /// A hash that no key or token has.
 const NO_HASH: [u8; 32] = [0; 32];
 
-/// Why the store cannot serve requests.
+/// The reason why the store cannot serve requests.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     #[error("the node has no lease")]
     NoLease,
-    /// The purpose of the connections.
-    #[error("the connections for {0} lead to a server that did not grant the lease")]
+    /// The field names the purpose of the connections.
+    #[error("the connections for {0} reach a server that did not grant the lease")]
     OtherServer(&'static str),
-    /// The purpose of the connections.
+    /// The field names the purpose of the connections.
     #[error("the connections for {0} do not work")]
     Failed(&'static str, #[source] StoreError),
 }
 
 impl Store {
-    /// Checks that the node has its lease, and that one connection of each pool leads to the server
-    /// that granted it. Waits for a lease as long as a request does.
+    /// Checks that the node holds its lease, and that one connection of each pool reaches the
+    /// server that granted the lease. Waits for a lease as long as a request does.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ready(&self) -> Result<(), NotReady> {
         let deadline = Instant::now() + self.acquire_timeout();
@@ -57,7 +57,7 @@ impl Store {
         Ok(())
     }
 
-    /// The server of a connection for batches.
+    /// Identifies the server of a connection for batches.
     async fn server_of_batches(&self) -> Result<ServerId, StoreError> {
         let mut connection = self.batches.acquire().await?;
         Ok(primary::server(&mut connection).await?)

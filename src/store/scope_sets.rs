@@ -9,13 +9,14 @@ use crate::domain::scope::ScopeSet;
 /// Maximum number of cached sets. When it is reached, all of them are dropped.
 const MAX_SETS: usize = 1024;
 
-/// The scope sets of keys, each in memory only once. A million keys have few different sets.
+/// The scope sets of keys. Equal sets share memory, because a million keys have only a few
+/// different sets.
 #[derive(Default)]
 pub(super) struct ScopeSets(Mutex<HashMap<Vec<String>, ScopeSet>>);
 
 impl ScopeSets {
     pub fn get(&self, stored: &[String]) -> Result<ScopeSet, StoreError> {
-        // No operation leaves the map inconsistent, so a panic in another thread does no harm.
+        // No operation leaves the map inconsistent, so a panic in another thread is harmless.
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(stored) {
             return Ok(set.clone());

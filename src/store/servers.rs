@@ -1,5 +1,5 @@
-//! Decides which servers a node may use: only the server that grants its lease, and never a deposed
-//! one.
+//! Decides which servers a node may use. A node uses only the server that grants its lease, and
+//! never a deposed server.
 
 use std::{
     collections::HashMap,
@@ -47,7 +47,7 @@ struct Known {
     since: Option<Instant>,
     /// The reason why the last attempt to open a session failed, if it failed.
     outage: Option<String>,
-    /// Whether the log already says that two servers are primaries on one timeline.
+    /// Whether the log already reports that two servers are primaries on one timeline.
     is_split: bool,
     /// The reason for refusing connections that the log last reported. `None` if they are accepted.
     refused: Option<Refused>,
@@ -55,11 +55,11 @@ struct Known {
     refused_since: Option<Instant>,
 }
 
-/// The number of sessions so far. A connection from an earlier epoch may lead to another server.
+/// The number of sessions so far. A connection from an earlier epoch may be to another server.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Epoch(u64);
 
-/// Why a connection is refused.
+/// The reason why a connection is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
     /// Its server is a standby.
@@ -96,7 +96,7 @@ impl Servers {
                 self.0.superseded.notify_one();
                 warn!(
                     timeline,
-                    "a connection leads to a server with a higher timeline: the server that was \
+                    "a connection reached a server with a higher timeline: the server that was \
                      used until now was deposed"
                 );
             }
@@ -117,8 +117,8 @@ impl Servers {
         self.lock().system.is_some_and(|own| own != history.system)
     }
 
-    /// Records that a session began on this server. The pools close all connections from before
-    /// when they are next used.
+    /// Records that a session began on this server. A pool closes each older connection before its
+    /// next use.
     pub fn begin_session(&self, server: Server) {
         let mut known = self.lock();
         known.of_session = Some(server);
@@ -128,7 +128,7 @@ impl Servers {
         known.since = Some(Instant::now());
     }
 
-    /// Records that there is no session. Connections may now lead to a server other than that of
+    /// Records that there is no session. Connections may now use a server other than the server of
     /// the last session.
     pub fn end_session(&self) {
         self.lock().of_session = None;
@@ -139,8 +139,8 @@ impl Servers {
         self.lock().outage = Some(reason);
     }
 
-    /// Explains why a pool has no connection. If no session could be opened, the reason is the
-    /// same, because all connections lead to the same database.
+    /// Explains why a pool has no connection. If no session could be opened, the pool has no
+    /// connection for the same reason, because all connections use the same database.
     pub fn no_connection(&self, error: sqlx::Error) -> StoreError {
         match (&error, &self.lock().outage) {
             (sqlx::Error::PoolTimedOut, Some(reason)) => {
@@ -174,9 +174,9 @@ impl Servers {
         }
     }
 
-    /// Records the result of the first statements on a new connection. Logs it if the reason for
-    /// refusing connections has changed. Behind a load balancer that alternates between servers, it
-    /// changes all the time, so the number of log lines is limited.
+    /// Records the result of the first statements on a new connection. Logs the result if the
+    /// reason for refusing connections has changed. Behind a load balancer that alternates between
+    /// servers, the reason changes all the time, so the number of log lines is limited.
     pub fn opened(&self, result: Result<(), Refused>, error: Option<&sqlx::Error>) {
         let refused = result.err();
         if !self.lock().is_news(refused) {
@@ -184,20 +184,20 @@ impl Servers {
         }
         let error = error.map(|error| error as &dyn std::error::Error);
         match refused {
-            None => info!("new connections lead to the primary again"),
+            None => info!("new connections reach the primary again"),
             Some(Refused::Standby) => {
-                warn!("a new connection leads to a standby and was closed: only a primary is used");
+                warn!("a new connection reached a standby and was closed: only a primary is used");
             }
             Some(Refused::Deposed) => warn!(
-                "a new connection leads to a deposed primary and was closed: its timeline \
-                 is lower than that of another server of the same database"
+                "a new connection reached a deposed primary and was closed: its timeline \
+                 is lower than the timeline of another server of the same database"
             ),
             Some(Refused::OtherDatabase) => warn!(
-                "a new connection leads to a different database than before and was closed: if you \
+                "a new connection reached a different database than before and was closed: if you \
                  have replaced the database, restart this process"
             ),
             Some(Refused::OtherServer) => warn!(
-                "a new connection leads to a different server than the listening session and was \
+                "a new connection reached a different server than the listening session and was \
                  closed"
             ),
             Some(Refused::Failed) => {
@@ -207,7 +207,7 @@ impl Servers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // No operation leaves the value inconsistent, so a panic in another thread does no harm.
+        // No operation leaves the value inconsistent, so a panic in another thread is harmless.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,7 +228,7 @@ impl Known {
 }
 
 impl Refused {
-    /// Why the first statements on a connection failed.
+    /// Derives the reason from the error of the first statements on a connection.
     pub fn of(error: &sqlx::Error) -> Self {
         if is_read_only(error) { Self::Standby } else { Self::Failed }
     }
@@ -239,7 +239,7 @@ impl From<Refused> for sqlx::Error {
         let reason = match refused {
             Refused::Standby => "the server is a standby",
             Refused::Deposed => "the server was deposed",
-            Refused::OtherDatabase => "it has a different database than before",
+            Refused::OtherDatabase => "it serves a different database than before",
             Refused::OtherServer => "it is not the server of the session",
             Refused::Failed => "the first statements failed",
         };
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn log_has_few_lines_behind_a_load_balancer_that_alternates() {
+    fn number_of_log_lines_is_limited_behind_a_load_balancer_that_alternates() {
         let mut known = Known::default();
         let results = [Some(Refused::Standby), Some(Refused::Standby), None, None];
         assert_eq!(results.map(|refused| known.is_news(refused)), [true, false, true, false]);

@@ -17,13 +17,13 @@ use crate::domain::{
 /// interval applies to unknown tenant names.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The last search for new tenants. The lock is held during the search, so that one task searches
-/// and the others wait for its result.
+/// The last search for new tenants. The searching task holds the lock, so that the other tasks wait
+/// for its result.
 pub(super) type Looked = Mutex<Option<LastSearch>>;
 
 pub(super) struct LastSearch {
     pub ended: Instant,
-    /// Whether the database answered.
+    /// Whether the database responded.
     pub found_out: bool,
     /// Number of times that the directory had been cleared when the search began.
     pub clears: u64,
@@ -37,8 +37,8 @@ pub(super) struct LastSearch {
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
     pub looked_for_prefix: Looked,
-    /// This is separate from `looked_for_prefix`, so that a client that tries many names does not
-    /// delay keys of a new tenant.
+    /// The last search for an unknown name. It is separate from `looked_for_prefix`, so that a
+    /// client that tries many names does not delay keys of a new tenant.
     pub looked_for_name: Looked,
 }
 
@@ -48,7 +48,7 @@ struct Known {
     clears: u64,
     by_id: HashMap<TenantId, Arc<Tenant>>,
     by_prefix: HashMap<Box<str>, Arc<Tenant>>,
-    /// The tenants with a slug, one for each environment.
+    /// For each slug, its tenants, one for each environment.
     by_slug: HashMap<Slug, Vec<Arc<Tenant>>>,
 }
 
@@ -73,8 +73,9 @@ impl TenantDirectory {
         self.read(|known| known.clears)
     }
 
-    /// Adds tenants that were read when the directory had been cleared `clears` times. If it was
-    /// cleared since, the tenants may have changed. Then this adds nothing and returns `false`.
+    /// Adds tenants that were read when the directory had been cleared `clears` times. If the
+    /// directory has been cleared since, the tenants may have changed, so this adds none of them
+    /// and returns `false`.
     pub fn add(&self, clears: u64, tenants: impl IntoIterator<Item = Tenant>) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.clears != clears {
@@ -90,14 +91,14 @@ impl TenantDirectory {
         true
     }
 
-    /// Forgets every tenant.
+    /// Forgets all tenants.
     pub fn clear(&self) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         *known = Known { clears: known.clears + 1, ..Known::default() };
     }
 
     fn read<T>(&self, look_up: impl FnOnce(&Known) -> T) -> T {
-        // No step of an insertion leaves a map inconsistent, so a panic does no harm to readers.
+        // No step of an insertion leaves a map inconsistent, so a panic does not harm readers.
         look_up(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -13,8 +13,8 @@ pub const SSL_MODES: [&str; 6] =
 /// or in PGSSLMODE can change this.
 ///
 /// Without an sslmode, sqlx prefers TLS. An attacker on the network could then turn TLS off by
-/// answering that the server has none. PGSSLMODE=prefer counts as no PGSSLMODE, so only the URL can
-/// request `prefer`.
+/// answering that the server has none. PGSSLMODE=prefer is treated as if PGSSLMODE were not set, so
+/// only the URL can request `prefer`.
 pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgConnectOptions {
     if is_local(&options) {
         return options;
@@ -24,8 +24,8 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
         PgSslMode::Prefer | PgSslMode::Allow => {
             warn!(
                 host = options.get_host(),
-                "this sslmode does not protect passwords and data on their way to Postgres: with \
-                 prefer a proxy on the network can strip TLS, and allow never uses TLS; use \
+                "this sslmode does not protect passwords and data on their way to Postgres. With \
+                 prefer, a proxy on the network can strip TLS, and allow never uses TLS. Use \
                  sslmode=verify-full"
             );
             options
@@ -34,7 +34,7 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
     }
 }
 
-/// Whether an sslmode makes passwords and data cross a network without encryption.
+/// Whether passwords and data cross a network without encryption because of the sslmode.
 pub(super) fn is_off(options: &PgConnectOptions) -> bool {
     matches!(options.get_ssl_mode(), PgSslMode::Disable) && !is_local(options)
 }
@@ -46,7 +46,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
     if options.get_socket().is_some() || host.starts_with('/') {
         return true;
     }
-    // An IPv6 address in a URL has brackets.
+    // In a URL, an IPv6 address is in brackets.
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match address {
         Ok(address) => address.to_canonical().is_loopback(),
@@ -54,8 +54,8 @@ fn is_local(options: &PgConnectOptions) -> bool {
     }
 }
 
-/// Whether the URL has the parameter. A percent-encoded name does not count, and TLS is then
-/// required.
+/// Whether the URL contains the parameter. A percent-encoded name does not count, so TLS is
+/// required in this case.
 fn names_sslmode(url: &str) -> bool {
     let (url, _) = url.split_once('#').unwrap_or((url, ""));
     let (_, query) = url.split_once('?').unwrap_or((url, ""));
@@ -69,8 +69,8 @@ mod tests {
 
     use super::*;
 
-    /// The mode of a connection to this URL. The PGSSLMODE of the test environment has no
-    /// influence.
+    /// Returns the TLS mode of a connection to this URL. The PGSSLMODE of the test environment has
+    /// no influence.
     fn mode(url: &str) -> PgSslMode {
         let options = PgConnectOptions::from_str(url).expect("a URL");
         let options =

@@ -5,10 +5,10 @@ use tokio::runtime::Handle;
 
 use super::{connection::Connection, turns::Turn};
 
-/// A transaction on one of the pool's connections, and its turn. Dropping it rolls the transaction
-/// back.
+/// A transaction on one of the pool's connections, and its turn. Dropping this value rolls the
+/// transaction back.
 pub(super) struct Tx {
-    /// `None` only while this is dropped.
+    /// `None` only during the drop.
     held: Option<Held>,
     is_open: bool,
 }
@@ -28,7 +28,7 @@ impl Tx {
         self.commit_and_keep().await.map(drop)
     }
 
-    /// Commits, and keeps the connection, which leads to the server that committed.
+    /// Commits, and keeps the connection to the server that committed.
     pub(super) async fn commit_and_keep(mut self) -> Result<Committed, sqlx::Error> {
         self.execute("COMMIT").await?;
         self.is_open = false;
@@ -41,7 +41,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes the connection on drop. It does not return to the pool, because it may be lost.
+    /// Makes drop close the connection instead of returning it to the pool, because the connection
+    /// may be lost.
     fn close_on_drop(&mut self) {
         self.is_open = false;
         if let Some(held) = &mut self.held {

@@ -1,5 +1,6 @@
-//! Turns on the pool's connections. Tenants take turns, so that one tenant's requests wait for each
-//! other and do not delay other tenants. Some connections are reserved for urgent requests.
+//! Queues requests for the pool's connections, and serves them round-robin by tenant. So a tenant
+//! with many requests does not delay other tenants. A few connections are reserved for urgent
+//! requests.
 
 use std::{
     cell::Cell,
@@ -15,7 +16,7 @@ use crate::domain::id::TenantId;
 /// One in this many connections is reserved.
 const RESERVED_OF: u32 = 8;
 
-/// One in this many connections is left for other tenants by the busiest tenant.
+/// The busiest tenant leaves one in this many connections for other tenants.
 const LEFT_OF: u32 = 4;
 
 /// Maximum number of reserved connections.
@@ -32,8 +33,8 @@ struct Request {
     urgent: Cell<bool>,
 }
 
-/// Runs a request or a part of one. Its statements wait for turns of `tenant`. `None` means that
-/// the tenant is not known yet. [`set_tenant`] can set it later.
+/// Runs a request or a part of a request. Its statements wait in the queue of `tenant`. `None`
+/// means that the tenant is not known yet. [`set_tenant`] can set it later.
 pub fn of_request<F: Future>(
     tenant: Option<TenantId>,
     request: F,
@@ -41,20 +42,20 @@ pub fn of_request<F: Future>(
     REQUEST.scope(Request { tenant: Cell::new(tenant), ..Request::default() }, request)
 }
 
-/// Sets the tenant. Later statements of the request wait for turns of this tenant.
+/// Sets the tenant. Later statements of the request wait in the queue of this tenant.
 pub fn set_tenant(tenant: TenantId) {
-    // Outside of a request, tenants do not take turns.
+    // Outside of a request, statements wait in the queue for work without a tenant.
     let _ = REQUEST.try_with(|request| request.tenant.set(Some(tenant)));
 }
 
-/// Marks the request as urgent, so that its later statements can use the reserve. Such a request
-/// revokes, disables, suspends or checks the readiness.
+/// Marks the request as urgent, so that its later statements can use the reserve. Urgent requests
+/// are revocations, requests that disable a key or suspend an account, and readiness checks.
 pub(super) fn hurry() {
-    // Outside of a request, there is no urgency.
+    // Work outside of a request is never urgent.
     let _ = REQUEST.try_with(|request| request.urgent.set(true));
 }
 
-/// Places for tenants' work. Tenants take turns, and one tenant never gets all places.
+/// Places for tenants' work, served round-robin by tenant. One tenant never gets all places.
 pub struct Places(Arc<Lanes>);
 
 impl Places {
@@ -64,21 +65,21 @@ impl Places {
     }
 }
 
-/// The turns on a pool's connections.
+/// The queues for a pool's connections.
 pub(super) struct Turns {
     ordinary: Arc<Lanes>,
     /// The reserved connections. `None` if the pool has only one connection.
     reserve: Option<Arc<Lanes>>,
 }
 
-/// A place for one connection. Dropping it gives the place to the next waiter.
+/// The right to use one connection. Dropping the turn gives its place to the next waiting request.
 pub struct Turn(Option<(Arc<Lanes>, Lane)>);
 
-/// Places on which tenants take turns. Each tenant waits in its own lane.
+/// Places that are served round-robin by tenant. Each tenant waits in its own lane.
 struct Lanes {
     places: u32,
-    /// Maximum number of places of one lane, so that a tenant whose requests wait for a lock leaves
-    /// some.
+    /// Maximum number of places of one lane, so that a tenant whose requests all wait for a lock
+    /// leaves places for other tenants.
     per_lane: u32,
     waiting: Mutex<Waiting>,
 }
@@ -88,7 +89,7 @@ type Lane = Option<TenantId>;
 
 struct Waiting {
     free: u32,
-    /// The waiting lanes, the next one first. Each lane occurs once.
+    /// The waiting lanes in the order in which they are served. Each lane occurs once.
     order: VecDeque<Lane>,
     lanes: HashMap<Lane, Queue>,
 }
@@ -97,7 +98,8 @@ struct Waiting {
 #[derive(Default)]
 struct Queue {
     places: u32,
-    /// One sender for each request. A request that has stopped waiting stays until its turn.
+    /// One sender for each waiting request. The sender of a request that has stopped waiting stays
+    /// until it reaches the front.
     requests: VecDeque<oneshot::Sender<Turn>>,
 }
 
@@ -110,13 +112,13 @@ impl Turns {
         }
     }
 
-    /// Places for work that waits before it uses connections. There is one for each connection
-    /// outside the reserve.
+    /// Creates places for work that waits before it uses connections. There is one place for each
+    /// connection outside the reserve.
     pub(super) fn places(&self) -> Places {
         Places(Lanes::new(self.ordinary.places))
     }
 
-    /// Waits for a turn of the current request's tenant.
+    /// Waits in the queue of the current request's tenant.
     pub(super) async fn take(&self) -> Turn {
         let request = REQUEST.try_with(|request| (request.tenant.get(), request.urgent.get()));
         let (lane, urgent) = request.unwrap_or_default();
@@ -168,7 +170,7 @@ impl Lanes {
             if queue.requests.len() == 1 {
                 waiting.order.push_back(lane);
             }
-            // A place may have become free meanwhile.
+            // A place may have become free in the meantime.
             self.pass_on(&mut waiting);
         }
         turn.await.expect("every waiting caller is sent a turn")
@@ -185,7 +187,7 @@ impl Lanes {
         self.pass_on(&mut waiting);
     }
 
-    /// Gives free places to the first requests of the next lanes below their maximum.
+    /// Gives the free places to the first requests of the next lanes that are below their maximum.
     fn pass_on(self: &Arc<Self>, waiting: &mut Waiting) {
         while waiting.free > 0 {
             let Waiting { order, lanes, .. } = waiting;
@@ -239,7 +241,7 @@ mod tests {
         TenantId::from_uuid(Uuid::from_u128(number))
     }
 
-    /// A tenant's request that waits for its turn.
+    /// Starts to wait for a turn of a tenant.
     fn wait<'a>(turns: &'a Turns, of: u128, urgent: bool) -> Taking<'a> {
         let mut taking: Taking<'a> = Box::pin(of_request(Some(tenant(of)), async move {
             if urgent {
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tenants_take_turns_even_if_one_of_them_has_many_requests() {
+    async fn tenants_are_served_round_robin_even_if_one_of_them_has_many_requests() {
         let turns = Turns::new(2);
         let mut held = turns.take().await;
         let waiting = [1, 1, 1, 1, 1, 2, 2].map(|of| (of, wait(&turns, of, false)));
@@ -287,7 +289,7 @@ mod tests {
         drop(gone);
         drop(held);
         let held = poll(&mut next).expect("its turn");
-        // A turn that was given but not taken is also passed on.
+        // A turn that was granted but never received is also passed on.
         let given = wait(&turns, 1, false);
         let mut last = wait(&turns, 2, false);
         drop(held);
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tenant_whose_requests_do_not_end_leaves_a_connection_for_others() {
+    async fn tenant_whose_requests_never_end_leaves_a_connection_for_others() {
         let turns = Turns::new(16);
         let mut held = Vec::new();
         for _ in 0..11 {

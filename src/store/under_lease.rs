@@ -1,5 +1,5 @@
-//! Reads that decide whether a request passes. Only the server that granted this node's lease may
-//! answer them, because another server may lack an acknowledged change.
+//! Reads that decide whether a request is accepted. The node uses only results from the server that
+//! granted its lease, because another server may lack an acknowledged change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,22 +12,22 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// Pause before a read is repeated because another server answered.
+/// Pause before a read is repeated because another server responded.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Store {
-    /// Sets the lease for all later reads. Without a lease, as in a command, any primary may
-    /// answer.
+    /// Sets the lease for all later reads. Without a lease, as in a command, results of any primary
+    /// are used.
     ///
     /// # Panics
     ///
-    /// If a lease was set before. A store belongs to one node.
+    /// If a lease is already set. A store belongs to one node.
     pub fn use_lease(&self, lease: impl NodeLease + 'static) {
         let set = self.lease.set(Box::new(lease));
         assert!(set.is_ok(), "a store belongs to one node");
     }
 
-    /// The row with this hash, if it exists. It is read after this call began.
+    /// Finds the row with this hash, if it exists. The row is read after this call began.
     pub(super) async fn find_under_lease<R: Row>(
         &self,
         lookups: &Arc<Gathered<R>>,
@@ -40,8 +40,8 @@ impl Store {
         .await
     }
 
-    /// Repeats a read until the server that granted the lease answers it. `read` returns its result
-    /// with the server that answered.
+    /// Repeats a read until its result comes from the server that granted the lease. `read` returns
+    /// its result and the server that responded.
     pub(super) async fn under_lease<T, F, Fut>(&self, read: F) -> Result<T, StoreError>
     where
         F: Fn(Option<ServerId>) -> Fut,
@@ -58,7 +58,7 @@ impl Store {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
-                let reason = "the answers do not come from the server that granted the lease";
+                let reason = "the responses do not come from the server that granted the lease";
                 return Err(StoreError::Unavailable(reason.into()));
             }
             sleep(ASK_AGAIN_AFTER).await;
@@ -67,5 +67,5 @@ impl Store {
 }
 
 fn no_lease() -> StoreError {
-    StoreError::Unavailable("this node has no lease".into())
+    StoreError::Unavailable("this node holds no lease".into())
 }

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::explain::message;
 
-/// Why there is no connection. `setting` is the setting that has the URL.
+/// Explains why there is no connection. `setting` is the setting that contains the URL.
 pub(super) fn reason(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) -> String {
     let said = message(error);
     let what_to_do = match error {
@@ -30,7 +30,7 @@ pub(super) fn reason(error: &sqlx::Error, setting: &str, options: &PgConnectOpti
     format!("{said}. {what_to_do}")
 }
 
-/// Why there is no connection, if the server did not answer in time.
+/// Explains why there is no connection if the server did not respond in time.
 pub(super) fn no_answer(setting: &str, timeout: Duration) -> String {
     format!(
         "no answer within {timeout:?} (TOLLGATE_DATABASE_ACQUIRE_TIMEOUT). A firewall may drop \
@@ -54,19 +54,19 @@ fn check_files(setting: &str) -> String {
 fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     match options.get_ssl_mode() {
         PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(
-            "Turn TLS on in Postgres (ssl = on), and set sslrootcert in {setting} to the file of \
+            "Enable TLS in Postgres (ssl = on), and set sslrootcert in {setting} to the file of \
              the certificate authority that signed its certificate. With sslmode=verify-full the \
              certificate must also contain the host"
         ),
         _ => format!(
-            "A host that is neither a loopback address nor a socket needs TLS. Turn it on in \
+            "A host that is neither a loopback address nor a socket needs TLS. Enable TLS in \
              Postgres (ssl = on). If the server has no TLS and you trust the network in between, \
              add ?sslmode=disable to {setting}, or &sslmode=disable after other parameters"
         ),
     }
 }
 
-/// The advice for an error of the operating system. `None` if the error is clear enough.
+/// Returns the advice for an error of the operating system. `None` if the error is clear enough.
 fn failed_io(
     cause: &IoError,
     said: &str,
@@ -77,7 +77,7 @@ fn failed_io(
     let address = check_address(setting);
     Some(match cause.kind() {
         ErrorKind::ConnectionRefused => format!(
-            "Nothing listens there. {address}, and whether Postgres runs and listens on that \
+            "No program listens there. {address}, and whether Postgres runs and listens on that \
              address (listen_addresses)"
         ),
         ErrorKind::NotFound if is_socket => format!(
@@ -86,11 +86,11 @@ fn failed_io(
             options.get_port()
         ),
         ErrorKind::PermissionDenied if is_socket => {
-            "The user of this process may not use the socket: check unix_socket_permissions of \
+            "The user of this process may not use the socket. Check unix_socket_permissions of \
              Postgres, and the rights of the directory"
                 .to_owned()
         }
-        // A connection to a host opens no other files.
+        // A connection to a host opens only certificate and key files.
         ErrorKind::NotFound | ErrorKind::PermissionDenied => check_files(setting),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
@@ -102,7 +102,7 @@ fn failed_io(
         | ErrorKind::NetworkUnreachable
         | ErrorKind::AddrNotAvailable
         | ErrorKind::TimedOut => {
-            format!("{address}, and the network and the firewalls between")
+            format!("{address}, and the network and firewalls between this machine and the host")
         }
         _ if said.starts_with("failed to lookup address information") => format!(
             "The host name has no address. Check the host in {setting}, and the name servers \
@@ -112,20 +112,20 @@ fn failed_io(
     })
 }
 
-/// Explains an answer that does not come from Postgres.
+/// Explains a response that does not come from Postgres.
 fn wrong_answer(said: &str, setting: &str) -> String {
     // sqlx appends the position in its source code.
     let said = said.split(" (sqlx").next().unwrap_or(said);
     let address = check_address(setting);
     if let Some(byte) = said.strip_prefix("unexpected response from SSLRequest: ") {
         return match byte {
-            // sqlx read nothing, and parsed its empty buffer as the answer.
+            // sqlx read no data, and parsed its empty buffer as the response.
             "0x00" => format!(
                 "the connection was closed without an answer, for example by a load balancer that \
                  has no server. {address}, and whether Postgres runs"
             ),
             "0x45" => "the server answered with an error before TLS was set up, as Postgres does \
-                       when it cannot start a further process. Its log has the reason"
+                       when it cannot start another process. Its log contains the reason"
                 .to_owned(),
             _ => format!(
                 "the program that answers is not Postgres, but for example a web server. {address}"
@@ -152,13 +152,13 @@ fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> St
         return format!(
             "No trusted certificate authority has signed the certificate of the server: set \
              sslrootcert in {setting} to the file of the authority that signed it. Without \
-             sslrootcert only public ones are trusted"
+             sslrootcert, only public certificate authorities are trusted"
         );
     }
     if is("not valid for name") || is("NotValidForName") {
         return format!(
-            "Write the host in {setting} as the certificate has it, or make a certificate whose \
-             subjectAltName has {host:?}. sslmode=verify-ca does not compare names"
+            "Write the host in {setting} as in the certificate, or create a certificate whose \
+             subjectAltName contains {host:?}. sslmode=verify-ca does not compare names"
         );
     }
     if is("certificate expired") || is("not valid yet") {
@@ -170,14 +170,15 @@ fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> St
     }
     if is("received fatal alert") {
         return format!(
-            "Postgres closed the TLS connection, and its log has the reason. {}",
+            "Postgres closed the TLS connection, and its log contains the reason. {}",
             check_files(setting)
         );
     }
     format!("TLS could not be set up. {}, and the log of Postgres", check_address(setting))
 }
 
-/// The commands that create a certificate authority, and a certificate for this host that it signs.
+/// Returns the commands that create a certificate authority, and a certificate for this host that
+/// the authority signs.
 fn make_certificates(setting: &str, host: &str) -> String {
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(
@@ -228,7 +229,10 @@ mod tests {
         for (error, remedy) in [
             ("UnknownIssuer", "set sslrootcert in DATABASE_URL to the file"),
             ("BadSignature", "set sslrootcert in DATABASE_URL to the file"),
-            ("certificate not valid for name \"db\"; certificate is", "subjectAltName has \"db\""),
+            (
+                "certificate not valid for name \"db\"; certificate is",
+                "subjectAltName contains \"db\"",
+            ),
             ("certificate expired: verification time 9 (UNIX)", "Renew the certificate"),
             ("certificate not valid yet: verification time 9", "the clock of this machine"),
             ("Revoked", "openssl req -x509"),
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_other_programs_are_explained() {
+    fn responses_of_other_programs_are_explained() {
         for (said, expected) in [
             ("unexpected response from SSLRequest: 0x00", "closed without an answer"),
             ("unexpected response from SSLRequest: 0x45", "answered with an error before TLS"),

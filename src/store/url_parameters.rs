@@ -1,11 +1,11 @@
-//! The parameters of a connection URL: their names and allowed values.
+//! The parameters of a connection URL, with their names and allowed values.
 //!
-//! No error repeats a value or an unknown name that may be a part of a password.
+//! Error messages contain no values, and no unknown name that may be a part of a password.
 
 use super::{percent::decode, tls::SSL_MODES};
 use crate::domain::misspelling::closest;
 
-/// The parameters of a URL. If one has several names, this is the first.
+/// The parameters of a URL. For a parameter with several names, this list contains the first one.
 const PARAMETERS: [&str; 14] = [
     "host",
     "hostaddr",
@@ -23,9 +23,9 @@ const PARAMETERS: [&str; 14] = [
     "target_session_attrs",
 ];
 
-/// Parameters of libpq that sqlx does not support. They are refused, because ignoring one could be
-/// dangerous: `channel_binding` and `gssencmode` protect a connection, and `connect_timeout` limits
-/// its time.
+/// Parameters of libpq that sqlx does not support. A URL that contains one is refused, because
+/// ignoring it could be dangerous. For example, `channel_binding` and `gssencmode` protect a
+/// connection, and `connect_timeout` limits the time to open it.
 const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     fallback_application_name gssdelegation gssencmode gsslib keepalives keepalives_count \
     keepalives_idle keepalives_interval krbsrvname load_balance_hosts max_protocol_version \
@@ -33,18 +33,18 @@ const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     ssl_max_protocol_version ssl_min_protocol_version sslcertmode sslcompression sslcrl \
     sslcrldir sslnegotiation sslpassword sslsni tcp_user_timeout";
 
-/// The parameters that were read so far. Each may occur once.
+/// The parameters that were parsed so far. Each may occur once.
 #[derive(Default)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     pub fn add(&mut self, name: &str, value: String) -> Result<(), String> {
         if self.0.iter().any(|(given, _)| given == name) {
-            return Err(format!("it has {name} twice"));
+            return Err(format!("it contains {name} twice"));
         }
         // An empty password means no password: neither PGPASSWORD nor ~/.pgpass is used.
         if value.is_empty() && name != "password" {
-            return Err(format!("its {name} is empty: give it a value, or leave it out"));
+            return Err(format!("its {name} is empty: give it a value, or omit it"));
         }
         self.0.push((name.to_owned(), value));
         Ok(())
@@ -60,7 +60,7 @@ impl Parameters {
         self.0
     }
 
-    /// Adds the user and the password from the part before the `@`.
+    /// Adds the user and the password from the part of the URL before the `@`.
     pub fn add_credentials(&mut self, credentials: &str) -> Result<(), String> {
         let (user, password) = match credentials.split_once(':') {
             Some((user, password)) => (user, Some(password)),
@@ -69,7 +69,7 @@ impl Parameters {
         self.add("user", decode(user)?)?;
         match password {
             None => Ok(()),
-            Some("") => Err("its password is empty: give one, or leave out the colon".to_owned()),
+            Some("") => Err("its password is empty: give one, or omit the colon".to_owned()),
             Some(password) => self.add("password", decode(password)?),
         }
     }
@@ -80,7 +80,7 @@ impl Parameters {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name)?;
             let Some(known) = known_name(&name) else {
-                // This may be the rest of a password that contains an &.
+                // The pair may be the rest of a password that contains an &.
                 let may_be_secret = is_after_password || !pair.contains('=');
                 return Err(unknown(&name, may_be_secret));
             };
@@ -93,7 +93,8 @@ impl Parameters {
     }
 }
 
-/// The first name of a parameter. `options[…]` stands for one parameter per Postgres setting.
+/// Returns the first name of a parameter. `options[…]` stands for one parameter for each Postgres
+/// setting.
 fn known_name(name: &str) -> Option<&str> {
     let first = match name {
         "ssl-mode" => "sslmode",
@@ -112,11 +113,11 @@ fn unknown(name: &str, may_be_secret: bool) -> String {
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
     if may_be_secret || name.is_empty() || name.len() > 40 || !name.chars().all(is_name) {
-        return "it has an unknown parameter. In a value, write & as %26".to_owned();
+        return "it contains an unknown parameter. In a value, write & as %26".to_owned();
     }
     match closest(name, PARAMETERS) {
-        Some(known) => format!("it has the unknown parameter {name}. {known} is similar"),
-        None => format!("it has the unknown parameter {name}: remove it"),
+        Some(known) => format!("it contains the unknown parameter {name}. {known} is similar"),
+        None => format!("it contains the unknown parameter {name}: remove it"),
     }
 }
 
@@ -133,14 +134,14 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
     if is_valid { Ok(()) } else { Err(format!("its {name} must be {allowed}")) }
 }
 
-/// Accepts `read-write` and `primary`, which request the primary, because Tollgate uses only the
-/// primary.
+/// Accepts only `read-write` and `primary`, which request the primary, because Tollgate uses only
+/// the primary.
 fn check_wanted_session(wanted: &str) -> Result<(), String> {
     match wanted {
         "read-write" | "primary" => Ok(()),
         "any" | "read-only" | "standby" | "prefer-standby" => Err(format!(
             "its target_session_attrs is {wanted}, but Tollgate uses only the primary: \
-             set it to read-write, or leave it out"
+             set it to read-write, or omit it"
         )),
         _ => Err("its target_session_attrs must be read-write".to_owned()),
     }

@@ -99,7 +99,7 @@ async fn ledger_verify_finds_and_names_each_fault() {
         ),
         (
             "UPDATE ledger_entries SET created_at = created_at - interval '1 day' WHERE seq = 4",
-            "entry 4 is earlier than the one before it",
+            "entry 4 has an earlier time than the previous entry",
         ),
         (
             "UPDATE ledger_entries SET amount = amount - 1, balance_after = balance_after - 1

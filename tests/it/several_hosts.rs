@@ -122,7 +122,7 @@ async fn node_switches_to_a_promoted_standby_while_the_old_primary_still_respond
         purchases(&hosts.pair.standby.pool).await > before
     };
     eventually("the node buys on the new primary", follows).await;
-    let line = "a connection leads to a server with a higher timeline";
+    let line = "a connection reached a server with a higher timeline";
     assert_eq!(hosts.service.log().matches(line).count(), 1, "{}", hosts.service.log());
     hosts.end().await;
 }

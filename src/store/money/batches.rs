@@ -19,14 +19,14 @@ use crate::{
     store::{Store, StoreError, connection::Connection, error::is_lock_timeout, servers::Epoch},
 };
 
-/// Time limit of one attempt, including the wait for its connection. After it, the batch is sent
-/// again.
+/// Time limit of one attempt, including the wait for its connection. When it has passed, the batch
+/// is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of operations in one batch.
 pub const MAX_BATCH: usize = 500;
 
-/// A key needs one of these scopes for every operation, as [`Scope::purchases_write`] says.
+/// The scopes that imply [`Scope::purchases_write`]. A key needs one of them for every operation.
 static PURCHASE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
     Scope::purchases_write().implied_by().iter().map(ToString::to_string).collect()
 });
@@ -35,9 +35,10 @@ static PURCHASE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub id: BatchId,
-    /// Number of the attempt: 1 for the first, 2 for the first retry, and so on.
+    /// Number of the attempt. The first attempt has number 1, and the first retry has number 2.
     pub attempt: i32,
-    /// Whether to wait for locked accounts for a while. Otherwise locked accounts are skipped.
+    /// Whether to wait for locked accounts, up to the lock time-out of the connection. Otherwise
+    /// locked accounts are skipped.
     pub wait: bool,
     pub operations: Vec<Operation>,
 }
@@ -48,9 +49,9 @@ pub struct Batch {
 pub struct BatchConnection(Option<(Epoch, Connection)>);
 
 impl Store {
-    /// Applies a batch. Returns an outcome for each operation, in their order, after the commit.
-    /// After [`StoreError::Unavailable`] the outcome is unknown. Send the same batch again then, as
-    /// its next attempt.
+    /// Applies a batch. After the commit, returns an outcome for each operation, in the order of
+    /// the operations. After [`StoreError::Unavailable`], the outcome is unknown. In this case,
+    /// send the same batch again, as its next attempt.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn apply(
         &self,
@@ -60,7 +61,8 @@ impl Store {
         let _timer = self.timer("apply");
         let attempt = async {
             let epoch = self.servers.epoch();
-            // A connection from before the session returns to the pool, which closes it.
+            // If the connection was opened before the current session, it returns to the pool,
+            // which closes it.
             let current = connection.0.take().filter(|(opened, _)| *opened == epoch);
             let current = match current {
                 Some(current) => current,
@@ -107,8 +109,8 @@ async fn call(
     if batch.attempt == 1 && of_accounts.len() > 1 {
         return call_for_all(connection, batch).await;
     }
-    // A retry waits for locks. It sends one account at a time, so no account waits for another's
-    // lock.
+    // A retry waits for locks. It sends one account at a time, so no account waits for the lock of
+    // another account.
     let mut rows = Vec::with_capacity(batch.operations.len());
     for (account_id, operations) in of_accounts {
         let (places, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();

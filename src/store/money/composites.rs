@@ -25,8 +25,8 @@ use crate::{
     store::{AcknowledgedEntry, Refusal, StoreError, clock::stored_time, keys::row::stored_limit},
 };
 
-/// The composite types that the program and the database exchange. Each has the names and SQL types
-/// of its members, in their order.
+/// The composite types that the program and the database exchange. For each type, lists the names
+/// and SQL types of its members, in their order.
 pub const COMPOSITES: [(&str, &[(&str, &str)]); 2] =
     [("ledger_operation", OPERATION_MEMBERS), ("ledger_outcome", OUTCOME_MEMBERS)];
 
@@ -52,8 +52,8 @@ text_enum! {
 }
 
 /// Defines a row of a composite type that the program sends to Postgres. The wire format is
-/// positional, so the members are listed only once. The struct, the encoder, and the list that a
-/// test compares with the catalogue use this list.
+/// positional, so the members are listed only once. The struct and the encoder use this list, and a
+/// test compares it with Postgres's catalogue.
 macro_rules! encoded_composite {
     ($(#[$attribute:meta])* struct $row:ident as $name:literal, $list:ident {
         $($member:ident: $type:ty as $sql:literal,)+
@@ -189,7 +189,8 @@ pub(super) struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    /// The ledger entry that this attempt wrote. `operations` are the operations of its batch.
+    /// The ledger entry that this attempt wrote. `None` if it wrote none. `operations` are the
+    /// operations of its batch.
     pub fn entry(&self, operations: &[Operation]) -> Option<AcknowledgedEntry> {
         let seq = self.seq?;
         let operation = operations.get(usize::try_from(self.place - 1).ok()?)?;

@@ -21,10 +21,12 @@ use crate::{
 pub struct LedgerEntry {
     /// 1, 2, 3, … within the account, without gaps.
     pub seq: i64,
-    /// The amount in minor units. It is positive for money in, and negative for money out.
+    /// The amount in minor units. It is positive if the entry raises the balance, and negative if
+    /// it lowers the balance.
     pub amount: i64,
     pub balance_after: i64,
-    /// The purchase, credit or refund that caused the entry. It implies the kind of the entry.
+    /// The purchase, credit or refund that caused the entry. Its type determines the kind of the
+    /// entry.
     pub cause: EntryCause,
     pub key_id: Option<KeyId>,
     pub admin_key_id: Option<AdminKeyId>,
@@ -90,8 +92,8 @@ impl EntryRow {
 }
 
 impl Store {
-    /// The range of an account's present entries within the period of a filter. It does not include
-    /// entries that are added later.
+    /// Finds the range of an account's entries within the period of a filter. The range does not
+    /// include entries that are added later.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_entry_range(
         &self,
@@ -122,7 +124,8 @@ impl Store {
         Ok(EntryRange { after: row.after, last: row.last })
     }
 
-    /// A part of an account's statement. `range` already takes the filter's period into account.
+    /// Lists a part of an account's statement. `range` already takes the filter's period into
+    /// account.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_ledger_entries(
         &self,
@@ -163,8 +166,8 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
-    /// The balance of an account at a time, including entries of exactly that time. Without a time,
-    /// the current balance.
+    /// Finds the balance of an account at a time, including entries of exactly that time. Without a
+    /// time, finds the current balance.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_balance_then(
         &self,
@@ -195,8 +198,8 @@ impl Store {
     }
 }
 
-/// The time by the ledger's clock, but never before the account's newest entry. So `created_at`
-/// never decreases as `seq` grows.
+/// Returns the time by the ledger's clock, or the time of the account's newest entry if that is
+/// later. So `created_at` never decreases as `seq` grows.
 pub(in crate::store) async fn next_moment(
     connection: &mut Connection,
     account: &LockedAccount,
@@ -208,8 +211,8 @@ pub(in crate::store) async fn next_moment(
     Ok(account.last_entry_at.map_or(now, |last| last.max(now)))
 }
 
-/// Appends an entry that is not a purchase, and changes the balance by its amount. The database's
-/// functions append purchases. Nothing else changes a balance.
+/// Appends an entry that is not a purchase, and changes the balance by its amount. SQL functions
+/// append purchases. No other code changes a balance.
 pub(in crate::store) async fn append(
     connection: &mut Connection,
     account_id: AccountId,
@@ -245,9 +248,9 @@ pub(in crate::store) async fn append(
     .execute(connection)
     .await?
     .rows_affected();
-    // The lock should make this impossible. This check protects the invariant a second time.
+    // The lock should make this impossible. This check is a second protection of the invariant.
     if moved != 1 {
-        return Err(StoreError::corrupt("accounts", "the balance moved under its lock"));
+        return Err(StoreError::corrupt("accounts", "the balance changed despite the lock"));
     }
     Ok(())
 }

@@ -75,8 +75,8 @@ struct HoldRow {
     purchase_id: Option<Uuid>,
 }
 
-/// A query of [`HoldRow`]s. `$rest` follows the table `holds`. A hold whose time has passed counts
-/// as expired, even if it is not released yet.
+/// Defines a query that returns [`HoldRow`]s. `$rest` follows the table `holds`. A hold whose time
+/// has passed counts as expired, even if it is not released yet.
 macro_rules! select_holds {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -122,7 +122,7 @@ impl HoldRow {
 }
 
 impl Store {
-    /// One hold. If its time has passed, its status is expired, even if it is not released yet.
+    /// Reads a hold. If its time has passed, its status is expired, even if it is not released yet.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), hold_id = %id))]
     pub async fn find_hold(
         &self,
@@ -138,7 +138,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_hold()
     }
 
-    /// An account's holds, newest first. The filter can select a status or a key.
+    /// Lists an account's holds, newest first. The filter can select a status or a key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_holds(
         &self,
@@ -153,7 +153,7 @@ impl Store {
         let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), HoldId::uuid);
         let key_id = filter.key_id.map(KeyId::uuid);
-        // There is one statement for each index. Holds that are due but not released yet count as
+        // Each index has its own statement. Holds that are due but not released yet count as
         // expired.
         let rows = match (filter.status.map(HoldStatus::as_str), key_id) {
             (Some(status), key_id) => {
@@ -227,7 +227,7 @@ impl Store {
     }
 
     /// Releases the expired holds of at most `limit` accounts. Skips locked accounts. Returns the
-    /// number of accounts with such holds.
+    /// number of accounts that it found.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
         let _timer = self.timer("release_due_holds");
@@ -245,8 +245,8 @@ impl Store {
             .await?;
         let mut failure = None;
         for account_id in &accounts {
-            // Every batch first releases expired holds. An empty batch does nothing else. It uses
-            // neither the maximums of open holds nor the scopes.
+            // Every batch first releases expired holds. An empty batch does nothing else, so it
+            // ignores the limits on open holds and the scopes.
             let released = self
                 .read(|mut connection| async move {
                     sqlx::query!(
@@ -261,7 +261,7 @@ impl Store {
             match released {
                 Ok(_) => {}
                 Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // If one account fails, the others are released nevertheless.
+                // If one account fails, the holds of the others are released nevertheless.
                 Err(error) => failure = Some(error),
             }
         }

@@ -46,7 +46,7 @@ impl Decided {
         Ok(())
     }
 
-    /// The id of the effect, if the record has the same fingerprint.
+    /// Returns the id of the effect, or a refusal if the record has another fingerprint.
     pub fn replay(&self, fingerprint: Fingerprint) -> Result<Uuid, StoreError> {
         if self.fingerprint == fingerprint {
             Ok(self.cause_id)
@@ -56,9 +56,9 @@ impl Decided {
     }
 }
 
-/// Finds the record of an idempotency key. Call this after the account's lock was taken. The
-/// locking statement itself would see the state from before its wait, and miss decisions made
-/// meanwhile.
+/// Finds the record of an idempotency key. Call this after the account is locked. The locking
+/// statement itself would see the state from before its wait, and miss decisions from during the
+/// wait.
 pub(in crate::store) async fn find_record(
     connection: &mut Connection,
     account_id: AccountId,

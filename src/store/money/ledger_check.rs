@@ -1,5 +1,5 @@
-//! Checks that the money of every account adds up. Its memory is bounded, regardless of the length
-//! of a ledger.
+//! Checks that the money of every account adds up. The check uses a limited amount of memory,
+//! regardless of the length of a ledger.
 
 use sqlx::{Executor as _, PgConnection};
 use time::OffsetDateTime;
@@ -16,8 +16,9 @@ const ACCOUNTS_AT_ONCE: u16 = 1000;
 /// Number of entries that one statement reads.
 const ENTRIES_AT_ONCE: i64 = 10_000;
 
-/// Settings of the check. A long ledger takes longer than a request may. Every lookup must use a
-/// primary key, even if the statistics are outdated because the ledger has just grown.
+/// Settings of the check. A long ledger takes longer than the time limit of statements allows.
+/// Every lookup must use a primary key, even if the statistics are outdated because the ledger has
+/// just grown.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL jit = off";
 
@@ -29,7 +30,7 @@ pub enum LedgerCheck<'a> {
     Progress { entries: i64 },
 }
 
-/// An account, for the comparison with its entries.
+/// An account that the check compares with its entries.
 struct CheckedAccount {
     account_id: Uuid,
     name: String,
@@ -50,7 +51,7 @@ struct CheckedEntry {
 }
 
 impl Store {
-    /// Number of ledger entries of one account or of all accounts.
+    /// Counts the ledger entries of one account or of all accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn count_ledger_entries(
         &self,
@@ -72,7 +73,8 @@ impl Store {
     }
 
     /// Checks the entries of one account or of all accounts, and all related rows. It reads each
-    /// account in one snapshot, so a service may run meanwhile. Returns the number of accounts.
+    /// account in one snapshot, so a service may run at the same time. Returns the number of
+    /// accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ledger(
         &self,
@@ -88,8 +90,8 @@ impl Store {
             let snapshot = tx.unlimited();
             let accounts = next_accounts(snapshot, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
-            // The range extends to the next account, so that it includes entries without an
-            // account.
+            // Together, the ranges of all snapshots cover every id, so the check also finds entries
+            // without an account.
             let last = match accounts.last() {
                 Some(account) if !is_last => account.account_id,
                 _ => only.unwrap_or(Uuid::max()),
@@ -117,8 +119,8 @@ impl Store {
         }
     }
 
-    /// Begins a transaction whose statements all see the ledger in its present state. It changes
-    /// nothing, so the server may be a standby.
+    /// Begins a transaction whose statements all see the same state of the ledger. The transaction
+    /// changes nothing, so the server may be a standby.
     pub(super) async fn begin_ledger_snapshot(&self) -> Result<Tx, StoreError> {
         let mut tx = self.begin().await?;
         tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
@@ -254,7 +256,7 @@ impl<'a> Chain<'a> {
             );
         }
         if self.at.is_some_and(|at| at > *created_at) {
-            self.fault(tell, &format!("entry {seq} is earlier than the one before it"));
+            self.fault(tell, &format!("entry {seq} has an earlier time than the previous entry"));
         }
         if !entry.is_caused {
             self.fault(tell, &format!("entry {seq} has no matching {kind}"));

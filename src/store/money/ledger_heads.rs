@@ -28,7 +28,7 @@ struct HeadRow {
     balance_after: Option<i64>,
 }
 
-/// The present entry of the ledger with the `seq` of an earlier head, if it exists.
+/// The ledger's current entry with the `seq` of an earlier head, if it exists.
 struct ComparedRow {
     place: i64,
     last_seq: Option<i64>,
@@ -58,7 +58,8 @@ impl HeadRow {
 }
 
 impl ComparedRow {
-    /// The fault of the ledger, given that it contained this head earlier.
+    /// Explains how the ledger differs from this earlier head. `None` if it still contains the
+    /// head.
     fn fault(&self, head: &LedgerHead) -> Result<Option<String>, StoreError> {
         let Some(last_seq) = self.last_seq else {
             return Ok(Some("the account is missing".to_owned()));
@@ -82,8 +83,8 @@ impl ComparedRow {
 }
 
 impl Store {
-    /// The heads of up to 1,000 accounts after this one, in the order of the accounts' ids, from
-    /// one snapshot. An empty list means that there are no more accounts.
+    /// Lists the heads of up to 1,000 accounts after this one, in the order of the accounts' ids,
+    /// from one snapshot. An empty list means that there are no more accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_ledger_heads(
         &self,
@@ -165,8 +166,8 @@ impl Store {
         Ok(lost)
     }
 
-    /// The id of the head's account, which may not exist. If the tenant does not exist, no account
-    /// has the returned id.
+    /// Returns the id of the head's account, which may not exist. If the tenant does not exist, no
+    /// account has the returned id.
     async fn account_of(&self, head: &LedgerHead) -> Result<Uuid, StoreError> {
         match self.find_tenant(&head.tenant, head.environment).await {
             Ok(tenant) => Ok(tenant.account_id(&head.account)),
@@ -176,7 +177,7 @@ impl Store {
     }
 }
 
-/// The entry with this `seq`, if it exists.
+/// Builds the entry with this `seq` from the columns of a row. `None` if the entry does not exist.
 fn entry(
     seq: i64,
     kind: Option<&str>,

@@ -40,7 +40,8 @@ pub enum OperationAction {
         hold: NewHold,
         idempotency_key: Option<IdempotencyKey>,
     },
-    /// Without an `amount`, the purchase captures the whole hold. Otherwise the rest is released.
+    /// Captures the hold. Without an `amount`, the purchase takes the whole hold. With an `amount`,
+    /// the rest is released.
     Capture {
         id: PurchaseId,
         hold_id: HoldId,
@@ -52,8 +53,8 @@ pub enum OperationAction {
 }
 
 text_enum! {
-    /// The kinds of [`OperationAction`]: the values of `ledger_operation.kind`, and of the label
-    /// `kind` of the metric `tollgate_operations_total`.
+    /// The kinds of [`OperationAction`]. Their texts are the values of `ledger_operation.kind`, and
+    /// of the label `kind` of the metric `tollgate_operations_total`.
     pub enum OperationKind {
         Purchase = "purchase",
         Hold = "hold",
@@ -68,20 +69,20 @@ pub enum BatchOutcome {
     Done(Done),
     /// The balance or the key's spend limit is insufficient.
     Declined(Decline),
-    /// The operation was refused. It had no effect, and nothing is recorded.
+    /// The operation was refused. It had no effect, and the database contains no record of it.
     Refused(Refusal),
-    /// The account is locked, and the batch did not wait, or stopped waiting. The operation had no
-    /// effect.
+    /// Another transaction has locked the account, and the batch did not wait for the lock or
+    /// stopped waiting. The operation had no effect.
     Busy,
-    /// A later attempt of the batch was applied first. This attempt does not know its outcome.
+    /// A later attempt of the batch was applied first. This attempt does not know the outcome.
     Fenced,
 }
 
 /// An operation that took effect, now or earlier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
-    /// The effect of this operation. `None` if it took effect earlier. Then the caller reads the
-    /// stored object.
+    /// The effect of this operation. `None` if the operation took effect earlier. In this case, the
+    /// caller reads the stored object.
     pub now: Option<DoneNow>,
     /// The purchase or hold that was created earlier.
     pub made_before: Option<Uuid>,
@@ -96,7 +97,7 @@ pub struct DoneNow {
     pub balance_after: Option<i64>,
 }
 
-/// Why an operation was declined. Amounts are in minor units.
+/// The reason why an operation was declined. Amounts are in minor units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decline {
     pub required: i64,

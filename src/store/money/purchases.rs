@@ -44,8 +44,8 @@ pub(in crate::store) struct PurchaseRow {
     pub created_at: OffsetDateTime,
 }
 
-/// A query of [`PurchaseRow`]s. `$from` joins the table `purchases`, whose alias is `p`, with
-/// `ledger_entries`, whose alias is `e`. `$rest` follows all joins.
+/// Defines a query that returns [`PurchaseRow`]s. `$from` joins the table `purchases`, whose alias
+/// is `p`, with `ledger_entries`, whose alias is `e`. `$rest` follows all joins.
 macro_rules! select_purchases {
     ($name:literal, $from:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -108,7 +108,8 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_purchase()
     }
 
-    /// An account's purchases with their seq, newest first. The filter can select one key.
+    /// Lists an account's purchases with their seq, newest first. `key_id` selects the purchases of
+    /// one key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_purchases(
         &self,
@@ -122,7 +123,7 @@ impl Store {
         let _timer = self.timer("list_purchases");
         let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
-        // There is one statement for each index.
+        // Each index has its own statement.
         let rows = match key_id.map(KeyId::uuid) {
             Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {
@@ -147,8 +148,8 @@ impl Store {
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
     }
 
-    /// The purchases of a key since a time, or all of them, with their seq, newest first. `before`
-    /// is the seq of the last purchase of the previous page.
+    /// Lists the purchases of a key since a time, or all of them, with their seq, newest first.
+    /// `before` is the seq of the last purchase of the previous page.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn list_purchases_since(
         &self,

@@ -132,7 +132,7 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// The refunds of a purchase with their seq, newest first.
+    /// Lists the refunds of a purchase with their seq, newest first.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %purchase_id))]
     pub async fn list_refunds(
         &self,
@@ -169,7 +169,7 @@ impl Store {
     }
 }
 
-/// The part of a purchase that is not refunded yet. Call this under the account's lock.
+/// Computes the part of a purchase that is not refunded yet. Call this under the account's lock.
 async fn refundable(
     connection: &mut Connection,
     account_id: AccountId,

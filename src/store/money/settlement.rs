@@ -44,8 +44,8 @@ pub(super) struct Settlement<'a> {
 }
 
 impl AccountHandle<'_> {
-    /// The id of the credit or refund that this idempotency key created earlier, and whether
-    /// another request created it (a replay). Call this under the account's lock.
+    /// Finds the credit or refund that this idempotency key created earlier. Returns its id, and
+    /// whether another request created it (a replay). Call this under the account's lock.
     pub(super) async fn made_before(
         &self,
         connection: &mut Connection,

@@ -16,8 +16,8 @@ pub struct Acknowledgements(JoinHandle<()>);
 
 impl Store {
     /// Opens a connection that receives acknowledgements of all changes that begin after this call.
-    /// It is for a process that holds no lease. Without acknowledgements, its changes wait until
-    /// the leases of all other nodes have ended.
+    /// Use it in a process that holds no lease. Without acknowledgements, the changes of such a
+    /// process wait until the leases of all other nodes have ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn hear_acknowledgements(&self) -> Result<Acknowledgements, StoreError> {
         let changes = Arc::clone(&self.changes);
@@ -30,10 +30,10 @@ impl Store {
             Ok(listener)
         };
         let mut listener = within(CONNECT_TIMEOUT * 2, listen).await?;
-        // A node acknowledges a change on the server from which it received the change, which is
-        // the server that committed it. If this connection leads to another server, it receives
-        // nothing, so the servers need not be compared. If the connection is lost, changes wait
-        // until the leases have ended.
+        // A node acknowledges a change on the server that committed the change, because it received
+        // the change from there. If this connection reaches another server, it receives nothing, so
+        // there is no need to compare the servers. If the connection is lost, changes wait until
+        // the leases have ended.
         Ok(Acknowledgements(tokio::spawn(async move {
             while let Ok(Some(heard)) = listener.try_recv().await {
                 if let Some(OwnNotice::Applied { by, number }) = own_notice(heard.payload()) {

@@ -19,10 +19,10 @@ use crate::{
 };
 
 impl Change {
-    /// Returns when no node answers from the state before the change, because each node has applied
-    /// it or its lease has ended. `connection` has committed the change, and the nodes are read on
-    /// it. Another connection may lead to a server that does not have the row of a node that has
-    /// just joined.
+    /// Returns when no node uses the state from before the change, because each node has applied
+    /// the change or its lease has ended. `connection` has committed the change. This method also
+    /// reads the nodes on it, because another connection may reach a server that lacks the row of a
+    /// node that has just joined.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
         let UnderWay { changes, number } = &self.under_way;
@@ -36,8 +36,8 @@ impl Change {
         let rows = match others {
             Ok(Ok(OtherNodes { server, rows })) if server == self.server => rows,
             _ => {
-                // The nodes to wait for are unknown. So this waits until every lease from before
-                // the commit has ended.
+                // The nodes to wait for are unknown. So this method waits until every lease from
+                // before the commit has ended.
                 connection.close();
                 sleep_until(deadline).await;
                 return;
@@ -65,30 +65,30 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// If it was set before. A store belongs to one node.
+    /// If the function is already set. A store belongs to one node.
     pub fn on_change(&self, apply: impl Fn(KeyTag) + Send + Sync + 'static) {
         let said = self.changes.apply_here.set(Box::new(apply));
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Sets the function that gets the server on which a change of this node was committed. It is
-    /// called before the change returns.
+    /// Sets the function that gets the server on which this node has committed a change. The store
+    /// calls it before the change returns.
     ///
     /// # Panics
     ///
-    /// If it was set before. A store belongs to one node.
+    /// If the function is already set. A store belongs to one node.
     pub fn on_commit(&self, committed_on: impl Fn(ServerId) + Send + Sync + 'static) {
         let said = self.changes.committed_on.set(Box::new(committed_on));
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
     /// Announces a change that affects no API key, and commits it. Returns the server that
-    /// committed the change, when no node passes a request that the change forbids.
+    /// committed the change, as soon as no node accepts a request that the change forbids.
     ///
     /// Nodes invalidate nothing for such a change, because they read admin keys, sessions and links
-    /// for each request on the server that granted their lease. But this waits until a node with a
-    /// lease from a deposed server has lost that lease. The same holds for this node if its session
-    /// is on another server.
+    /// for each request on the server that granted their lease. But this method waits until a node
+    /// with a lease from a deposed server has lost that lease. If this node's own session is on
+    /// another server, it also waits until that lease has ended.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,

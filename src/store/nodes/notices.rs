@@ -31,9 +31,9 @@ pub(super) enum OwnNotice {
 /// Parses a notification for all nodes: `<kind> <node> <number> <tenant> <tag>,<tag>…`, or `all`.
 /// The node `own` does not acknowledge its own changes.
 ///
-/// A node of a newer version may send a kind that this version does not know, or add words. It
-/// waits for an acknowledgement of such a change, so this node applies the change by dropping all
-/// cached data.
+/// A node of a newer version may send a kind that this version does not know, or add words. The
+/// newer node waits for an acknowledgement of such a change, so this node applies the change by
+/// dropping all cached data.
 pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
     let words: Vec<&str> = payload.splitn(5, ' ').collect();
     let [kind, node, number, _tenant, rest @ ..] = &words[..] else {
@@ -61,8 +61,8 @@ pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     }
 }
 
-/// The tags of the keys that a change of this kind affects. `None` if this version does not know
-/// the kind, or cannot parse the words after the tenant.
+/// Parses the tags of the keys that a change of this kind affects. Returns `None` if this version
+/// does not know the kind, or cannot parse the words after the tenant.
 fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
     let tag = |text: &str| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
     match kind.parse::<ChangeKind>().ok()? {
@@ -82,7 +82,7 @@ fn read_node(text: &str) -> Option<NodeId> {
 mod tests {
     use super::*;
 
-    /// A change by node 2: the node, the number and the tenant.
+    /// The node, the number and the tenant of a change by node 2.
     const CHANGE: &str = "00000000000000000000000000000002 9 0193f0a9d1b87e2c8a3b5c6d7e8f9a0b";
 
     fn node(number: u128) -> NodeId {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_an_admin_key_or_session_invalidates_no_api_key() {
+    fn change_of_an_admin_key_or_session_invalidates_no_api_key() {
         for kind in ["admin_key", "sessions"] {
             let nothing = changed(&[], acknowledgement());
             assert_eq!(heard(&format!("{kind} {CHANGE}")), nothing);

@@ -1,5 +1,5 @@
-//! The session that holds a node's lease. It is one connection, which renews the lease and receives
-//! changes in the order of their commits.
+//! The session that holds a node's lease. A session is one connection, which renews the lease and
+//! receives changes in the order of their commits.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// Maximum length of a lease. A change waits this long if it cannot read the rows of the other
-/// nodes.
+/// Maximum length of a lease. If a change cannot read the rows of the other nodes, it waits this
+/// long.
 pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 
-/// Bounds of the length of a lease.
+/// The shortest and the longest lease that can be configured.
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
 
-/// Time limit for connecting. The next attempt may find a database that answers.
+/// Time limit for connecting. After it, the next attempt may reach a database that responds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has not renewed its lease for this many leases is gone, and its row is deleted.
@@ -44,7 +44,7 @@ pub struct NodeSession {
     lease: Duration,
     /// Time limit of one operation.
     limit: Duration,
-    /// A setting of the session, which disappears with the session.
+    /// The value of a setting in the session. It identifies the session, and disappears with it.
     mark: String,
     server: ServerId,
 }
@@ -75,7 +75,7 @@ impl Store {
                     return Err(unavailable(why_not(error, hosts, &host, &self.servers).await));
                 }
             };
-            // An id that is as unique as the id of a node identifies the session.
+            // The session gets a random id of the same kind as the id of a node.
             let mark = entropy::node_id()?.to_string();
             sqlx::query!(
                 "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
@@ -102,8 +102,8 @@ impl Store {
         self.servers.superseded().await;
     }
 
-    /// Deletes the row of this node, so that others no longer wait for it. The lease must have
-    /// ended before.
+    /// Deletes the row of this node, so that other nodes no longer wait for it. Call it only after
+    /// the lease has ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
@@ -136,7 +136,7 @@ impl Store {
         match seen.await? {
             Some(seen) if seen >= number => Ok(()),
             _ => {
-                let reason = "DATABASE_URL and TOLLGATE_LISTEN_DATABASE_URL lead to different \
+                let reason = "DATABASE_URL and TOLLGATE_LISTEN_DATABASE_URL connect to different \
                               databases";
                 Err(StoreError::Unavailable(reason.into()))
             }
@@ -145,20 +145,20 @@ impl Store {
 }
 
 impl NodeSession {
-    /// The server of the session.
+    /// Returns the server of the session.
     #[must_use]
     pub fn server(&self) -> ServerId {
         self.server
     }
 
-    /// Starts to listen. After this call, the session receives every change that is committed.
+    /// Starts to listen. After this call, the session receives every committed change.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         let own = self.changes.own_channel();
         let listen = async { Ok(self.listener.listen_all([CHANNEL, own.as_str()]).await?) };
         within(self.limit, listen).await
     }
 
-    /// Commits a renewal. Its notification arrives after those of earlier commits.
+    /// Commits a renewal. Its notification arrives after the notifications of earlier commits.
     pub async fn renew(&mut self) -> Result<Renewal, StoreError> {
         let number = self.changes.next_renewal();
         within(self.limit, self.write_renewal(number)).await
@@ -176,9 +176,9 @@ impl NodeSession {
         self.limit
     }
 
-    /// Deletes the row of this node, so that others no longer wait for it. The lease must have
-    /// ended before. Returns a number that arrives like the number of a renewal. When it arrives,
-    /// this node has received all changes that may wait for it.
+    /// Deletes the row of this node, so that other nodes no longer wait for it. Call it only after
+    /// the lease has ended. Sends this node a last notification and returns its number. When the
+    /// notification arrives, this node has received all changes that may wait for it.
     pub async fn leave(&mut self) -> Result<i64, StoreError> {
         let number = self.changes.next_renewal();
         let (node, channel) = (self.changes.node.uuid(), self.changes.own_channel());
@@ -194,7 +194,7 @@ impl NodeSession {
         Ok(number)
     }
 
-    /// Waits for the next notification. The future is cancel-safe.
+    /// Waits for the next notification. This method is cancel-safe.
     pub async fn next(&mut self) -> Result<Notice, StoreError> {
         loop {
             let heard = self.listener.try_recv().await?;
@@ -205,7 +205,7 @@ impl NodeSession {
         }
     }
 
-    /// The next notification that has already arrived.
+    /// Returns the next notification if it has already arrived.
     pub fn next_heard(&mut self) -> Option<Notice> {
         loop {
             let heard = self.listener.next_buffered()?;
@@ -221,7 +221,8 @@ impl NodeSession {
         let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
         let payloads: Vec<String> =
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
-        // A lost acknowledgement only costs a wait of one lease, so it need not be on disk.
+        // If an acknowledgement is lost, the change only waits for one lease. So the commit need
+        // not wait for the disk.
         let write = sqlx::query!(
             "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
@@ -281,7 +282,8 @@ impl NodeSession {
         Ok(())
     }
 
-    /// Parses a notification. `None` if it was an acknowledgement of a change by this node.
+    /// Parses a notification. Records an acknowledgement of a change by this node, and returns
+    /// `None` for it.
     fn read(&self, heard: &PgNotification) -> Option<Notice> {
         if heard.channel() == CHANNEL {
             // This node applies its own changes in `Change::settle`.
@@ -331,7 +333,7 @@ pub(in crate::store) async fn select_others(
     Ok(OtherNodes { server: server.ok_or(sqlx::Error::RowNotFound)?, rows: rows.collect() })
 }
 
-/// Treats a session that does not answer in time as lost.
+/// Runs an operation of a session. If it exceeds the time limit, treats the session as lost.
 pub(super) async fn within<T>(
     bound: Duration,
     operation: impl Future<Output = Result<T, StoreError>>,

@@ -65,7 +65,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             local(1),
-            &["Connection refused", "Nothing listens there. Check the host and the port"],
+            &["Connection refused", "No program listens there. Check the host and the port"],
         ),
         case("%2Fnonexistent:5433".to_owned(), &["no socket .s.PGSQL.5433 in this directory"]),
         case(
@@ -78,7 +78,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             local(port_that_answers(&[b"E"])),
-            &["answered with an error before TLS was set up", "Its log has the reason"],
+            &["answered with an error before TLS was set up", "Its log contains the reason"],
         ),
         case(
             local(port_that_answers(&[b"N"])),
@@ -120,7 +120,7 @@ fn cases() -> Vec<Case> {
             parameters: "?sslmode=verify-full",
             ..case(
                 local(port_that_answers(&[b"N"])),
-                &["server does not support TLS", "Turn TLS on in Postgres (ssl = on)"],
+                &["server does not support TLS", "Enable TLS in Postgres (ssl = on)"],
             )
         },
     ]

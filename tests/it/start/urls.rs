@@ -40,7 +40,7 @@ fn error_about_a_malformed_url_names_the_setting_and_shows_no_value() {
         ("postgres://u:hun#ter2@h/x", "# as %23"),
         ("postgres://u:hunter2@h:hunter2/x", "a port is not a number"),
         ("postgres://u:hunter2@h1,h2,h3/x?port=1,2", "one port for all hosts, or one for each"),
-        ("postgres://u:hunter2@h?password=hunter2", "it has password twice"),
+        ("postgres://u:hunter2@h?password=hunter2", "it contains password twice"),
         ("postgres://u:hunter2@h?dbname=", "its dbname is empty"),
     ] {
         let error_of = |setting: &str, other: Option<(&str, &str)>| {
