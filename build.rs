@@ -1,5 +1,5 @@
-//! The binary embeds the migrations, the SQL functions and the book. So Cargo must build the binary
-//! again if their folders change.
+//! The binary embeds the migrations, the SQL functions and the book. So Cargo must rebuild the
+//! binary if these folders change.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

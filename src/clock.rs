@@ -1,6 +1,6 @@
-//! This machine's clocks. The time of day is used only in ids, and no decision depends on it. All
-//! stored or compared times come from the database's clock. The time since boot measures leases and
-//! the age of key usage.
+//! This machine's clocks. Only ids use the time of day, and no decision depends on it. All stored
+//! or compared times come from the database's clock. The time since boot measures leases and the
+//! age of key usage.
 
 use std::time::Duration;
 

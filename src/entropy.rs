@@ -1,4 +1,4 @@
-//! Randomness from the operating system's CSPRNG. Only this module reads it.
+//! Random bytes from the operating system's CSPRNG. No other module reads from it.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -14,30 +14,30 @@ use crate::domain::{
     session_token::SessionToken,
 };
 
-/// Number of ids whose randomness is read in one call.
+/// Number of ids for which one call reads random bytes.
 const IDS_AT_ONCE: usize = 64;
 
-/// The operating system provided no random bytes. No other source may replace them.
+/// The operating system provided no random bytes. There is no fallback to another source.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system provided no random bytes")]
 pub struct EntropyError(#[from] SysError);
 
-/// A new random API key or admin key.
+/// Creates a random API key or admin key.
 pub fn new_key(prefix: &KeyPrefix) -> Result<KeyText, EntropyError> {
     let mut random = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(random.as_mut_slice())?;
     Ok(KeyText::generate(prefix, &random))
 }
 
-/// A new random token for the dashboard.
+/// Creates a random token for the dashboard.
 pub fn new_session_token() -> Result<SessionToken, EntropyError> {
     let mut random = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(random.as_mut_slice())?;
     Ok(SessionToken::generate(&random))
 }
 
-/// The random part of a new id. Ids are not secret, so one call to the operating system fetches the
-/// random bytes for many ids. Every request needs two.
+/// Creates the random part of an id. Ids are not secret, so one call to the operating system
+/// fetches the random bytes for many ids. Every request needs two ids.
 pub fn for_id() -> Result<IdEntropy, EntropyError> {
     thread_local! {
         static UNUSED: RefCell<Vec<IdEntropy>> = const { RefCell::new(Vec::new()) };
@@ -54,8 +54,8 @@ pub fn for_id() -> Result<IdEntropy, EntropyError> {
     })
 }
 
-/// A random duration between half and one and a half times `pause`. Nodes that lose the database at
-/// the same time then reconnect at different times.
+/// Returns a random duration between half and one and a half times `pause`. With this jitter, nodes
+/// that lose the database at the same time reconnect at different times.
 pub fn jittered(pause: Duration) -> Duration {
     let mut random = [u8::MAX / 2];
     // Without randomness, the pause keeps its full length.
@@ -63,7 +63,7 @@ pub fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause * u32::from(random[0]) / u32::from(u8::MAX)
 }
 
-/// A random id of this node.
+/// Creates a random id for this node.
 pub fn node_id() -> Result<NodeId, EntropyError> {
     let mut random = [0; 16];
     SysRng.try_fill_bytes(&mut random)?;

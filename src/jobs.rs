@@ -1,5 +1,5 @@
-//! Background jobs under one supervisor. Each job has a name and runs until it is stopped. The jobs
-//! stop in a fixed order, and the supervisor reports a job that ends by itself.
+//! Background jobs under one supervisor. Each job has a name and runs until it is stopped. The
+//! supervisor stops the jobs in a fixed order, and reports a job that ends by itself.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -10,11 +10,12 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// Time limit for stopping all jobs. Together with the drain before and the closing of the database
-/// after, it is shorter than 90 s, the stop time-out of the systemd unit in the book.
+/// Time limit for stopping all jobs. Before that, the service drains its requests, and afterwards
+/// it closes the database. In total, this takes less than 90 s, which is the stop time-out of the
+/// systemd unit in the book.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Time limit for stopping a job after the others have used up that time.
+/// Time limit for stopping a job after the others have used up [`STOP_TIMEOUT`].
 const LEAST_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A future that becomes ready when a job has to stop.
@@ -50,7 +51,7 @@ impl Default for Jobs {
 
 impl Jobs {
     /// Starts a job. `run` gets a future that becomes ready when the job has to stop, and must
-    /// return soon after. Until it returns, it may rely on the jobs that were started before it.
+    /// return soon after that. Until it returns, it may rely on the jobs that were started earlier.
     pub fn start<F>(&mut self, name: &'static str, run: impl FnOnce(Stop) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -72,7 +73,7 @@ impl Jobs {
         self.running.push(Job { name, stop, task });
     }
 
-    /// Becomes ready with the name of a job that has ended by itself, which no job should do.
+    /// Becomes ready with the name of a job that has ended by itself. No job should do that.
     pub fn one_ended(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut ended = self.ended.subscribe();
         async move {
@@ -81,15 +82,14 @@ impl Jobs {
                     return name;
                 }
                 if ended.changed().await.is_err() {
-                    // No job is left.
                     std::future::pending::<()>().await;
                 }
             }
         }
     }
 
-    /// Stops all jobs, one after the other, in the reverse order of their start. Returns the names
-    /// of the jobs that panicked or did not stop in time.
+    /// Stops all jobs one by one, in the reverse order of their start. Returns the names of the
+    /// jobs that panicked or did not stop in time.
     pub async fn stop(mut self) -> Vec<&'static str> {
         let deadline = Instant::now() + self.stop_timeout;
         let mut broken = Vec::new();
@@ -100,7 +100,7 @@ impl Jobs {
                 Ok(Ok(())) => debug!(job = name, "background job stopped"),
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;
-                    warn!(job = name, error, "background job failed");
+                    warn!(job = name, error, "background job panicked");
                     broken.push(name);
                 }
                 Err(_) => {

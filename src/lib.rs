@@ -1,14 +1,14 @@
 //! Tollgate: multi-tenant API keys with a prepaid balance.
 //!
-//! With only the feature `middleware`, this is the gate for your own program. See [`auth`]. It
-//! includes only those modules of [`domain`] that the gate needs. With `remote`, the gate can
-//! verify keys with a running Tollgate server. With `server`, it is the whole service, whose
-//! command line is `tollgate`. By default all three features are enabled.
+//! With only the feature `middleware`, this crate is the gate for your own program (see [`auth`]).
+//! It then includes only the modules of [`domain`] that the gate needs. With `remote`, the gate can
+//! verify keys with a running Tollgate server. With `server`, the crate is the whole service, whose
+//! command line is `tollgate`. By default, all three features are enabled.
 //!
 //! Modules depend on each other in one direction: `domain` ← `store`, `auth` ← `money`, `node`,
-//! `usage` ← `state` ← `http` ← `dashboard` ← `cli` ← `main`. `web` has the parts that pages share:
-//! `http` and `dashboard` use it, and it uses only `domain` and `auth`. Only `store` and `schema`
-//! use sqlx, only `config` reads the environment, and `domain` does no I/O.
+//! `usage` ← `state` ← `http` ← `dashboard` ← `cli` ← `main`. `web` contains the parts that pages
+//! share. `http` and `dashboard` use it, and it uses only `domain` and `auth`. Only `store` and
+//! `schema` use sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 // Each async function adds a level to a request's future, which exceeds the default limit of 128.
 #![recursion_limit = "256"]

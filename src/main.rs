@@ -10,13 +10,13 @@ use tollgate::{
     config,
 };
 
-/// The allocator. A request makes some dozens of small allocations, and a cached key two. mimalloc
-/// makes them in half the time of the system's allocator, and with less overhead.
+/// The allocator. A request needs dozens of small allocations, and a cached key needs two. For
+/// these, mimalloc takes half the time of the system's allocator, and has less overhead.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Both calls change the environment, so no second thread may exist yet.
+    // Both calls change the environment, so they must run before a second thread exists.
     if let Err(error) = config::load_dotenv() {
         return fail(&error.into());
     }
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    // A program such as `head` closes its input once it has enough. This needs no message.
+    // A program such as `head` closes its input once it has read enough. In this case, no message
+    // is needed.
     if !error.is::<OutputClosed>() || error.chain().count() > 1 {
         // Without standard error, the exit code has to suffice.
         let _ = writeln!(io::stderr(), "error: {error:#}");

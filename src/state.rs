@@ -15,8 +15,8 @@ use crate::{
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// The fields of the state. They are behind one pointer, because each request clones the state more
-/// than once.
+/// The fields of the state. All fields are behind one pointer, because each request clones the
+/// state more than once.
 pub struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) money: Money,
@@ -25,16 +25,16 @@ pub struct Shared {
     pub(crate) usage: Arc<UsageBuffer>,
     pub(crate) limits: Limits,
     pub(crate) public_url: WebOrigin,
-    /// Whether the service has its documentation.
+    /// Whether the service serves its documentation.
     docs: bool,
 }
 
 /// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Maximum size of a request's body in bytes.
+    /// Maximum size of a request body in bytes.
     pub body_bytes: usize,
-    /// Maximum time to wait for the whole body.
+    /// Time limit for receiving the whole body.
     pub body_timeout: Duration,
     /// Time limit from the headers of a request to its response.
     pub request_timeout: Duration,
@@ -66,8 +66,8 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    /// `public_url` is the URL at which browsers reach the service. `docs` says whether the service
-    /// serves its documentation there, so that problems can link to it.
+    /// Creates the state. `public_url` is the URL at which browsers reach the service. `docs` says
+    /// whether the service serves its documentation there, so that problems can link to it.
     #[must_use]
     pub fn new(node: Node, limits: Limits, public_url: WebOrigin, docs: bool) -> Self {
         let store = Arc::clone(node.store());

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Time for which a batch with an unknown outcome is retried.
+/// Time limit for retrying a batch whose outcome is unknown.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
 
 /// The first pause between two attempts. Each pause is twice the previous one, up to
@@ -43,7 +43,7 @@ pub(super) struct Batcher {
     store: Arc<Store>,
     queues: Mutex<Queues>,
     quick: usize,
-    /// Whether the log already says that batches get no answer.
+    /// Whether the log already reports that batches get no answer.
     failing: AtomicBool,
 }
 
@@ -57,8 +57,8 @@ impl Batcher {
         }
     }
 
-    /// Applies an operation in a batch with others. After it is in a batch, it takes effect even if
-    /// its caller disconnects.
+    /// Applies an operation in a batch with others. Once the operation is in a batch, it takes
+    /// effect even if its caller disconnects.
     pub async fn apply(self: &Arc<Self>, tenant: &Arc<Tenant>, operation: Operation) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { operation, caller: Caller { tenant: Arc::clone(tenant), answer } };
@@ -77,7 +77,7 @@ impl Batcher {
         answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("stopped".into())))
     }
 
-    /// Starts a lane of each kind that has work and a free slot.
+    /// For each kind of lane with waiting work and a free slot, starts a lane.
     fn start(self: &Arc<Self>, queues: &mut Queues) {
         for (lane, most) in [(Lane::Quick, self.quick), (Lane::Patient, PATIENT_LANES)] {
             if queues.begin(lane, most) {
@@ -87,13 +87,14 @@ impl Batcher {
     }
 
     /// Runs one batch after another until no operation waits. The lane sends the next batch before
-    /// it answers the callers of the previous one, so that the database is not idle meanwhile.
+    /// it answers the callers of the previous one, so that the database is not idle while it
+    /// answers them.
     async fn run(self: Arc<Self>, lane: Lane) {
         let mut connection = BatchConnection::default();
         let mut waiting = self.lock().next(lane);
         let mut decided = Vec::new();
         while !waiting.is_empty() {
-            // The sort is stable: the operations of one account stay in their order.
+            // The sort is stable, so the operations of one account stay in their order.
             waiting.sort_by_key(|waiting| waiting.operation.account_id);
             let (operations, callers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
@@ -125,7 +126,7 @@ impl Batcher {
         let mut batch = Batch { id, attempt: 1, wait: *lane == Lane::Patient, operations };
         let answers = match self.send(lane, connection, &mut batch).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            // One operation that the database refuses must not fail the others.
+            // An operation that the database refuses must not fail the others.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
                 error!(%cause, "the database refused a batch: applying its operations one by one");
                 self.decide_each(lane, connection, &mut batch).await
@@ -195,7 +196,7 @@ impl Batcher {
         }
     }
 
-    /// A retried batch may wait for long, so it lets another quick batch start in its place.
+    /// A retried batch may wait for a long time, so it lets another quick batch start in its place.
     fn give_way(self: &Arc<Self>, lane: &mut Lane) {
         let mut queues = self.lock();
         if *lane == Lane::Quick && queues.give_way() {
@@ -205,20 +206,20 @@ impl Batcher {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        // No operation leaves the value inconsistent, so a panic in another thread does no harm.
+        // No operation leaves the value inconsistent, so a panic in another thread is harmless.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Number of quick lanes. A small batch costs more per operation than a large one. If a session of
-/// Postgres has its own core in addition to the service's, a second session only makes both batches
-/// smaller.
+/// Number of quick lanes. A small batch costs more per operation than a large one, so more lanes
+/// are not always faster. If one session of Postgres already has a core of its own, a second
+/// session only makes both batches smaller.
 fn quick_lanes() -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, MOST_QUICK_LANES)
 }
 
-/// A batch in progress. Dropping it gives its accounts their next turn.
+/// A batch in progress. Dropping this value lets the next batch take operations of its accounts.
 struct InFlight<'a> {
     batcher: &'a Arc<Batcher>,
     lane: Lane,
@@ -233,7 +234,7 @@ impl<'a> InFlight<'a> {
         Self { batcher, lane, accounts }
     }
 
-    /// Removes and returns the decided operations, with the next batch of the lane.
+    /// Ends the batch. Returns its decided operations, and the next batch of the lane.
     fn land(
         mut self,
         operations: Vec<Operation>,
@@ -296,7 +297,8 @@ impl Decided {
 }
 
 thread_local! {
-    /// The counters by tenant, kind and outcome. Each thread looks up a counter only once.
+    /// The counters by tenant, kind and outcome. This cache makes each thread look up a counter
+    /// only once.
     static COUNTERS: RefCell<HashMap<(TenantId, &'static str, &'static str), Counter>> =
         RefCell::default();
 }
@@ -328,7 +330,7 @@ fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
     });
 }
 
-/// Copies one failure for each caller.
+/// Copies a failure, so that each caller of a batch gets one.
 fn share(error: &Arc<StoreError>) -> StoreError {
     match **error {
         StoreError::Unavailable(_) => StoreError::Unavailable(Arc::clone(error).into()),

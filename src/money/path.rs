@@ -27,16 +27,17 @@ use crate::{
 };
 
 /// Time limit of a credit or a refund, including retries. The database also limits each statement,
-/// unless it has stopped answering.
+/// unless it has stopped responding.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Number of retries of a credit or a refund after a lost connection.
 const RETRIES: u32 = 5;
 
-/// Time limit of one such attempt.
+/// Time limit of one attempt of a credit or a refund.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The first pause between two such attempts. Each pause is twice the previous one.
+/// The first pause between two attempts of a credit or a refund. Each pause is twice the previous
+/// one.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// Interval between two searches for expired holds.
@@ -82,7 +83,8 @@ impl Money {
         Self { store, batcher, places }
     }
 
-    /// Takes a purchase from the balance, or declines it. Returns after the decision is committed.
+    /// Takes the amount of a purchase from the balance, or declines the purchase. Returns after the
+    /// decision is committed.
     pub async fn purchase(
         &self,
         buyer: &Buyer,
@@ -110,7 +112,8 @@ impl Money {
         Ok(Decision::Made { made, replayed: done.replayed })
     }
 
-    /// Reserves a part of the balance, or declines to do so.
+    /// Reserves a part of the balance, or declines the hold. Returns after the decision is
+    /// committed.
     pub async fn hold(
         &self,
         buyer: &Buyer,
@@ -135,7 +138,7 @@ impl Money {
         Ok(Decision::Made { made, replayed: done.replayed })
     }
 
-    /// Captures a hold in full or in part. The rest is released.
+    /// Captures a hold in full or in part, and releases the rest.
     pub async fn capture(
         &self,
         buyer: &Buyer,
@@ -228,7 +231,7 @@ impl Money {
         }
     }
 
-    /// Waits for a place, then runs the operation to its end even if the caller disconnects.
+    /// Waits for a place, then runs the operation to completion even if the caller disconnects.
     async fn detached<T: Send + 'static>(
         &self,
         tenant: TenantId,
@@ -268,7 +271,7 @@ impl Money {
     }
 }
 
-/// A purchase that this request has just made.
+/// Builds the purchase that this request has just made.
 fn bought(
     buyer: &Buyer,
     id: PurchaseId,
@@ -290,7 +293,7 @@ fn bought(
     }
 }
 
-/// A hold that this request has just placed.
+/// Builds the hold that this request has just placed.
 fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Hold, StoreError> {
     let expires_at = at.plus_seconds(i64::from(wanted.expires_in.get()));
     Ok(Hold {
@@ -309,8 +312,8 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
     })
 }
 
-/// Retries while the outcome is unknown. Because of its idempotency key, the operation takes effect
-/// only once.
+/// Retries an operation while its outcome is unknown. Because of its idempotency key, the operation
+/// takes effect only once.
 async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut pause = RETRY_AFTER;
     for _ in 0..RETRIES {

@@ -1,4 +1,5 @@
-//! Operations that wait for a batch: one queue for each account, and the order of the accounts.
+//! Operations that wait for a batch. Each account has a queue, and the accounts are served in
+//! order.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,32 +37,34 @@ pub(super) struct Waiting {
     pub caller: Caller,
 }
 
-/// The waiting caller and its tenant. The tenant is needed even if the caller has disconnected, to
-/// count the outcome.
+/// The waiting caller and its tenant. Counting the outcome needs the tenant even if the caller has
+/// disconnected.
 pub(super) struct Caller {
     pub tenant: Arc<Tenant>,
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// The treatment of accounts that another transaction has locked.
+/// How a batch treats accounts that another transaction has locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// The batch skips them. It never waits, and contains operations of many accounts.
+    /// The batch skips locked accounts. It never waits, and contains operations of many accounts.
     Quick,
     /// The batch waits for the lock of its only account.
     Patient,
-    /// The batch was quick and is being retried. It has made room for another quick batch.
+    /// The batch was quick and is being retried. It no longer counts as a quick batch, so another
+    /// one may run.
     Late,
 }
 
-/// The queues of all accounts. An account is in at most one batch. Operations that arrive meanwhile
-/// wait for the next batch. There is no timer.
+/// The queues of all accounts. An account is in at most one batch at a time. Operations that arrive
+/// during the batch wait for the next one. No timer delays a batch.
 #[derive(Default)]
 pub(super) struct Queues {
     accounts: HashMap<AccountId, VecDeque<Waiting>>,
-    /// Accounts that have waiting operations and are in no batch, in the order of their turns.
+    /// Accounts with waiting operations that are in no batch, in the order in which they are
+    /// served.
     ready: VecDeque<AccountId>,
-    /// Accounts with waiting operations that were locked when a batch tried them.
+    /// Accounts with waiting operations that were locked when a batch tried to apply them.
     locked: VecDeque<AccountId>,
     waiting: usize,
     /// Number of quick batches in progress.
@@ -96,7 +99,7 @@ impl Queues {
         let (turns, under_way) = match lane {
             Lane::Quick => (&self.ready, &mut self.quick),
             Lane::Patient => (&self.locked, &mut self.patient),
-            // A late lane never begins by itself. A quick lane becomes late.
+            // A late lane never begins by itself. Only a quick lane becomes late.
             Lane::Late => return false,
         };
         let begins = !turns.is_empty() && *under_way < most;
@@ -104,8 +107,8 @@ impl Queues {
         begins
     }
 
-    /// The next batch of a lane that has begun. If it is empty, the lane has ended. Operations
-    /// whose callers have disconnected are dropped.
+    /// Takes the next batch of a lane that has begun. If the batch is empty, the lane has ended.
+    /// Drops operations whose callers have disconnected.
     pub fn next(&mut self, lane: Lane) -> Vec<Waiting> {
         let mut batch = Vec::new();
         while batch.len() < MAX_BATCH {
@@ -138,7 +141,8 @@ impl Queues {
         batch
     }
 
-    /// Ends the batch of an account. If more operations wait, the account gets another turn.
+    /// Ends the batch of an account. If more operations wait, the account joins the end of the
+    /// order.
     pub fn rest(&mut self, account_id: AccountId) {
         let account = self.accounts.get(&account_id).expect("an account in a batch has a queue");
         if account.is_empty() {
@@ -148,7 +152,7 @@ impl Queues {
         }
     }
 
-    /// Puts the operations of a locked account back, ahead of those that arrived later.
+    /// Puts the operations of a locked account back, ahead of operations that arrived later.
     pub fn put_back(&mut self, account_id: AccountId, operations: Vec<Waiting>) {
         let account =
             self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
@@ -159,8 +163,8 @@ impl Queues {
         self.locked.push_back(account_id);
     }
 
-    /// Turns a quick batch into a late one, so that another quick batch can begin. Returns whether
-    /// there was room for a late one.
+    /// Turns a quick batch into a late one, so that another quick batch can begin. Returns `false`
+    /// if the late lanes are full.
     pub fn give_way(&mut self) -> bool {
         let gives_way = self.late < LATE_LANES;
         if gives_way {
@@ -197,7 +201,7 @@ mod tests {
         store::OperationAction,
     };
 
-    /// Queues with operations of some accounts, and the callers that wait for them.
+    /// Queues with operations, and the callers that wait for them.
     struct Callers {
         queues: Queues,
         tenant: Arc<Tenant>,
@@ -250,7 +254,7 @@ mod tests {
         }
     }
 
-    /// The numbers of the operations, in the order of the batch.
+    /// Returns the numbers of the operations, in the order of the batch.
     fn numbers(batch: &[Waiting]) -> Vec<u128> {
         batch.iter().map(|waiting| waiting.operation.request_id.uuid().as_u128()).collect()
     }
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn account_is_in_one_batch_at_a_time_and_the_next_takes_everything_waiting() {
+    fn account_is_in_one_batch_at_a_time_and_the_next_batch_takes_all_waiting_operations() {
         let mut callers = Callers::new();
         callers.enqueue("a");
         assert_eq!(callers.begin(Lane::Quick).len(), 1);
@@ -326,7 +330,7 @@ mod tests {
         assert!(callers.enqueue("c"));
         assert_eq!(begin(&mut callers), Some(1));
         assert!(!callers.queues.give_way(), "all late lanes are in use");
-        // A late batch takes no more operations after its decision. Another batch may then become
+        // After its decision, a late batch takes no more operations. Another batch may then become
         // late.
         callers.rest("a");
         assert!(callers.enqueue("a"));
@@ -346,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn queue_of_an_account_and_batch_are_bounded() {
+    fn queue_of_an_account_and_size_of_a_batch_are_limited() {
         let mut callers = Callers::new();
         for _ in 0..MAX_WAITING_OF_ACCOUNT {
             assert!(callers.enqueue("a"));

@@ -15,8 +15,8 @@ use crate::{
 /// the route does not serve, because the gate refuses this key regardless of the verdict.
 pub struct CountedVerifier {
     node: Node,
-    /// The counters by tenant. A new tenant, which is rare, replaces the whole map, so that readers
-    /// share no lock.
+    /// The counters by tenant. A new tenant replaces the whole map, so that readers need no lock.
+    /// New tenants are rare.
     counters: ArcSwap<HashMap<Slug, OfTenant>>,
     /// The counters for keys whose prefix belongs to no tenant.
     of_no_tenant: Counters,
@@ -94,8 +94,8 @@ impl OfTenant {
     }
 }
 
-/// The counters of one tenant. They are looked up once, because a lookup by labels takes longer
-/// than a verification.
+/// The counters of one tenant. They are looked up only once, because a lookup by labels takes
+/// longer than a verification.
 struct Counters {
     valid: Counter,
     /// The counters for refused keys, in the order of [`Denial::ALL`].

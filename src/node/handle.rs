@@ -14,7 +14,8 @@ use crate::{
     store::{NodeLease, Store},
 };
 
-/// Pause before a key is looked up again after a server other than the lease's answered.
+/// Pause before a key is looked up again because a server other than the one that granted the lease
+/// responded.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.
@@ -22,8 +23,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 pub struct NodeSettings {
     /// Maximum number of cached keys. With 0, no key is cached.
     pub cache_entries: usize,
-    /// Time for which the node lets keys pass without renewing its lease. A change waits this long
-    /// for a node that is gone.
+    /// Time for which the node accepts keys without renewing its lease. A change waits this long
+    /// for a node that has disappeared.
     pub lease: Duration,
 }
 
@@ -43,7 +44,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on this database, with an empty cache. No key passes before
+    /// Creates a node on this database, with an empty cache. The node accepts no key before
     /// [`keep_lease`](Self::keep_lease) runs.
     ///
     /// # Panics
@@ -114,12 +115,13 @@ impl Node {
         &self.store
     }
 
-    /// Keeps the lease until `stop` is ready, then releases it, so that changes no longer wait for
-    /// this node. After this call, the store reads under the lease.
+    /// Keeps the lease until `stop` is ready, then releases the lease, so that changes no longer
+    /// wait for this node. After this call, the store uses only results from the server that
+    /// granted the lease.
     ///
     /// # Panics
     ///
-    /// If this method was called before.
+    /// If this method has already been called.
     pub fn keep_lease(self, stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
         self.store.use_lease(LeaseOfNode {
             verifier: Arc::downgrade(&self.verifier),

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::domain::server::ServerId;
 
-/// Maximum number of requests that wait for a lease. Above it, a request gets a 503.
+/// Maximum number of requests that wait for a lease. Further requests get a 503.
 const MAX_WAITING: usize = 65_536;
 
 /// The session that renews this node's lease, and the requests that wait for a lease.
@@ -29,11 +29,11 @@ struct Current {
     server: Option<ServerId>,
 }
 
-/// Identifies one of a node's sessions.
+/// Identifies a session of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct SessionNumber(u64);
 
-/// A waiting request. Dropping it makes room for another.
+/// A waiting request. Dropping this value makes room for another request.
 pub(super) struct Waiting<'a>(&'a HeldSession);
 
 impl HeldSession {
@@ -44,7 +44,7 @@ impl HeldSession {
         current.number
     }
 
-    /// Lets the session grant a lease, unless it was replaced or ended. Returns whether it did.
+    /// Calls `grant` unless the session was replaced or ended. Returns whether it called `grant`.
     pub fn grant(&self, number: SessionNumber, grant: impl FnOnce()) -> bool {
         let current = self.lock();
         if current.number != number || current.server.is_none() {
@@ -67,7 +67,7 @@ impl HeldSession {
         }
     }
 
-    /// Waits until the session has ended because of such a change.
+    /// Waits until a change on another server has ended the session.
     pub async fn ended(&self) {
         self.ended.notified().await;
     }
@@ -82,7 +82,7 @@ impl HeldSession {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        // Each operation replaces the value as a whole, so a panic in another thread does no harm.
+        // Each operation replaces the value as a whole, so a panic in another thread is harmless.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,8 +92,8 @@ impl Waiting<'_> {
     pub async fn until(&self, holds_lease: impl Fn() -> bool, deadline: Instant) -> bool {
         loop {
             let granted = self.0.granted.notified();
-            // A lease that is granted after this point is not missed, because `notify_waiters`
-            // wakes every future that was created before.
+            // The loop misses no lease that is granted after this point, because `notify_waiters`
+            // wakes every future that already exists.
             if holds_lease() {
                 return true;
             }
@@ -118,7 +118,7 @@ mod tests {
     const NEW: ServerId = ServerId::started_at(2);
 
     #[test]
-    fn only_the_present_session_grants_a_lease() {
+    fn only_the_current_session_grants_a_lease() {
         let held = HeldSession::default();
         let first = held.begin(OLD);
         assert!(held.grant(first, || {}));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_waiting_requests_is_bounded() {
+    fn number_of_waiting_requests_is_limited() {
         let held = HeldSession::default();
         let mut all: Vec<_> = (0..MAX_WAITING).map(|_| held.wait()).collect();
         assert!(all.iter().all(Option::is_some) && held.wait().is_none());

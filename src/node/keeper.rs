@@ -1,4 +1,5 @@
-//! Keeps the lease: renews it, applies the changes of other nodes, and acknowledges them.
+//! Keeps the lease of a node. It renews the lease, applies the changes of other nodes, and
+//! acknowledges them.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ const RENEWALS_IN_A_LEASE: u32 = 4;
 /// The first pause between two attempts to open a session. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest such pause. It can prolong the outage of a failover by its length.
+/// The longest pause between two attempts. It can prolong the outage during a failover by its
+/// length.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Maximum number of changes that one statement acknowledges.
@@ -26,7 +28,7 @@ const MAX_ACKNOWLEDGED: usize = 1000;
 
 const COMMITTED_ELSEWHERE: &str = "a change was committed on a server other than the session's";
 
-const SUPERSEDED: &str = "the server of the session was deposed by the promotion of another one";
+const SUPERSEDED: &str = "the promotion of another server deposed the server of the session";
 
 type Verifier = LeasedVerifier<StoreLookup>;
 
@@ -57,7 +59,7 @@ pub(super) async fn keep(
             told = true;
             pause = FIRST_PAUSE;
             let error = &lost as &dyn std::error::Error;
-            warn!(error, "the lease cannot be renewed: no key passes after it ends");
+            warn!(error, "the lease cannot be renewed: the node accepts no key after it ends");
         }
         tokio::select! {
             () = sleep(entropy::jittered(pause)) => {}
@@ -77,8 +79,8 @@ pub(super) async fn keep(
     }
 }
 
-/// Deletes the row of this node, and acknowledges the changes that found the row before its
-/// deletion.
+/// Deletes the row of this node. Then acknowledges the changes whose transactions still found the
+/// row.
 async fn leave(
     store: &Store,
     verifier: &Verifier,
@@ -100,7 +102,7 @@ async fn leave(
     }
 }
 
-/// Holds the lease with one session until the session fails.
+/// Holds the lease with a session until the session fails.
 async fn hold(
     store: &Store,
     verifier: &Verifier,
@@ -112,7 +114,7 @@ async fn hold(
 ) -> Result<Infallible, StoreError> {
     let mut opened = store.open_session(lease).await?;
     // The cache may have missed changes while no session listened. It is cleared only after the new
-    // session listens, because a row that was read before that could be stale.
+    // session listens, because a row that was read earlier could be stale.
     verifier.end_lease();
     let server = opened.server();
     let number = held.begin(server);
@@ -123,11 +125,11 @@ async fn hold(
     loop {
         let (sent, begun) = (clock::since_boot(), Instant::now());
         let renewal = session.renew().await?;
-        // The renewal counts only after its notification arrives, which is after those of all
-        // earlier commits.
+        // The renewal counts only after its notification arrives. By then, the notifications of all
+        // earlier commits have arrived.
         let (mut granted, mut until) = (false, begun + session.limit());
-        // The loop checks the time itself, because the time-out below never fires while
-        // notifications keep arriving.
+        // The loop also checks the time, because the time-out below never fires while notifications
+        // keep arriving.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
                 Ok(notice) => apply(store, verifier, session, notice?),
@@ -160,14 +162,14 @@ async fn hold(
     }
 }
 
-/// The notifications that arrived together and have been applied.
+/// The effects of applying all notifications that arrived together.
 #[derive(Default)]
 struct Heard {
     applied: Vec<ChangeId>,
     renewal: Option<i64>,
 }
 
-/// Applies a notification and those that have already arrived after it.
+/// Applies a notification, and all further notifications that have already arrived.
 fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
     let mut heard = Heard::default();
     let mut next = Some(first);

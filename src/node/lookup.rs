@@ -15,7 +15,7 @@ use crate::{
 /// Looks up a key in the database by its SHA-256.
 pub struct StoreLookup {
     store: Arc<Store>,
-    /// The second since boot in which a failure was logged. 0 means that lookups work, as far as is
+    /// The time since boot, in seconds, when a failure was logged. 0 means that no failure is
     /// known.
     failing_since: AtomicU64,
 }
@@ -38,8 +38,8 @@ impl StoreLookup {
         Denial::Unavailable.into()
     }
 
-    /// Logs the end of the failures. It does not if they began within this second, because some
-    /// lookups may still fail.
+    /// Logs that lookups work again. If the failures began within the current second, it logs
+    /// nothing, because other lookups may still fail.
     fn answered(&self) {
         let since = self.failing_since.load(Ordering::Relaxed);
         if since == 0 || since == clock::since_boot().as_secs().max(1) {

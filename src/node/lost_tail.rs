@@ -1,5 +1,5 @@
-//! Checks after a failover that the database still has all entries and revokes that this node
-//! acknowledged.
+//! Checks after a failover that the database still contains all entries and revocations that this
+//! node acknowledged.
 
 use std::{collections::HashSet, slice::from_ref, sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-/// Time for which a statement is retried while the database does not answer.
+/// Time limit for retrying a statement while the database does not respond.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Starts a check when a different server grants the lease. Dropping it stops the check.
+/// Starts a check when a different server grants the lease. Dropping this value stops the check.
 pub(super) struct LostTail {
     store: Arc<Store>,
     counters: Counters,
@@ -48,9 +48,9 @@ impl LostTail {
         Self { store: Arc::clone(store), counters, server: None, check: JoinSet::new() }
     }
 
-    /// Call this after each renewal of the lease, with the server that granted it. If the server is
-    /// a different one than before, a separate task checks everything that was acknowledged until
-    /// now. It does not check later acknowledgements.
+    /// Call this after each renewal of the lease, with the server that granted it. If the server
+    /// has changed, a separate task checks everything that the node has acknowledged until now. The
+    /// task does not check later acknowledgements.
     pub fn lease_granted(&mut self, server: ServerId) {
         let before = self.server.replace(server);
         if before.is_none_or(|before| before == server) {
@@ -69,7 +69,7 @@ impl LostTail {
     }
 }
 
-/// A check of all entries and revokes from before this server granted the lease.
+/// A check of all entries and revocations from before this server granted the lease.
 struct Check {
     store: Arc<Store>,
     counters: Counters,
@@ -79,13 +79,14 @@ struct Check {
 
 impl Check {
     async fn run(self) {
-        // Revokes come first, because a key passes until its revoke is repeated.
+        // The check begins with revocations, because a key is accepted until its revocation is
+        // repeated.
         if let Err(error) = self.check_revokes().await {
             let error = &error as &dyn std::error::Error;
             error!(
                 error,
-                "cannot check whether the database lost acknowledged revokes in a failover: repeat \
-                 the revokes of the last minute"
+                "cannot check whether the database lost acknowledged revocations in a failover: \
+                 repeat the revocations of the last minute"
             );
         }
         if let Err(error) = self.check_entries().await {
@@ -110,7 +111,7 @@ impl Check {
         let Some(first) = lost.first() else { return Ok(()) };
         self.counters.revokes.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged revokes of the last minute: repeating them; the \
+            "the database lost {} acknowledged revocations of the last minute: repeating them; the \
              first is of the key {}",
             lost.len(),
             first.key_id
@@ -118,21 +119,21 @@ impl Check {
         for revoke in &lost {
             if let Err(error) = retried(|| self.repeat(revoke)).await {
                 let (error, key_id) = (&error as &dyn std::error::Error, revoke.key_id);
-                error!(error, %key_id, "repeating a lost revoke failed: revoke the key again");
+                error!(error, %key_id, "repeating a lost revocation failed: revoke the key again");
             }
         }
         Ok(())
     }
 
-    /// Repeats a revoke. Fails if the server still lacks the revoke afterwards, because the
-    /// connection may have led to the old server.
+    /// Repeats a revocation. Fails if the server still lacks the revocation afterwards, because the
+    /// connection may have been to the old server.
     async fn repeat(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         self.store.repeat_revoke(revoke).await?;
         let lost = self.store.find_lost_revokes(self.server, from_ref(revoke)).await?;
         if lost.is_empty() {
             return Ok(());
         }
-        Err(StoreError::Unavailable("the revoke was committed on a different server".into()))
+        Err(StoreError::Unavailable("the revocation was committed on a different server".into()))
     }
 
     async fn check_entries(&self) -> Result<(), StoreError> {
@@ -155,7 +156,7 @@ impl Check {
     }
 }
 
-/// Retries an operation while the database does not answer.
+/// Retries an operation while the database does not respond.
 async fn retried<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,8 +1,8 @@
-//! A node is one running service among others on the same database. It verifies keys from a cache
-//! while it holds its lease.
+//! A node is a running service. Several nodes can share a database. A node verifies keys from a
+//! cache while it holds its lease.
 //!
-//! ARCHITECTURE.md has the protocol and its proof. [`auth`](crate::auth) has the cache and the
-//! lease, and the store has the messages between nodes. This module combines the two.
+//! ARCHITECTURE.md contains the protocol and its proof. [`auth`](crate::auth) contains the cache
+//! and the lease, and the store contains the messages between nodes. This module combines the two.
 
 mod counted_verifier;
 mod handle;

@@ -17,19 +17,20 @@ use crate::{
 };
 
 /// Maximum number of keys in the buffer. Counts of further keys are dropped, and the metric
-/// `tollgate_usage_dropped_total` counts the drops.
+/// `tollgate_usage_dropped_total` counts them.
 const MAX_KEYS: usize = 200_000;
 
 /// Number of shards. With this many, concurrent requests rarely wait for the same lock.
 const SHARDS: usize = 16;
 
-/// Maximum number of keys in a shard. The share is fixed, so no shard has to read the others.
+/// Maximum number of keys in a shard. Each shard has the same fixed maximum, so no shard has to
+/// read the others.
 const KEYS_IN_A_SHARD: usize = MAX_KEYS / SHARDS;
 
 /// Minimum interval between two writes of a key's counts.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// The usage counts that are not written yet. The number of keys is bounded.
+/// The usage counts that are not written yet, for at most 200,000 keys.
 pub struct UsageBuffer {
     shards: [Mutex<Shard>; SHARDS],
     /// Returns this machine's time since boot, which never steps.
@@ -47,13 +48,13 @@ struct Entry {
     taken: Option<Duration>,
 }
 
-/// The use of a key over a period. Moments are times of this machine's clock.
+/// The use of a key over a period. Times are from this machine's clock since boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Usage {
     pub counts: OutcomeCounts,
     /// The time of the first request.
     pub began: Duration,
-    /// The time when the key last passed.
+    /// The time when the key was last accepted.
     pub passed: Option<Duration>,
 }
 
@@ -61,15 +62,16 @@ pub(super) struct Usage {
 pub(super) type Taken = Vec<(Principal, Usage)>;
 
 impl UsageBuffer {
-    /// An empty buffer. `since_boot` returns this machine's time since boot, which must never step.
+    /// Creates an empty buffer. `since_boot` returns this machine's time since boot, which must
+    /// never step.
     #[must_use]
     pub fn new(since_boot: fn() -> Duration) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
         Self { shards, since_boot, dropped: AtomicU64::new(0) }
     }
 
-    /// Counts a request with this key. It waits only while another request is counted, or while the
-    /// counts of its shard are taken.
+    /// Counts a request with this key. The call waits only while another request of the same shard
+    /// is counted, or while the counts of the shard are taken.
     pub fn record(&self, principal: &Principal, outcome: UsageOutcome) {
         let usage = Usage::once(outcome, (self.since_boot)());
         match entry(&mut self.shard(principal.key_id), principal) {
@@ -78,8 +80,8 @@ impl UsageBuffer {
         }
     }
 
-    /// Takes the counts that are due: those of each key once a minute, or all counts if `all` is
-    /// set. Drops keys that were not used in the minute since their last write.
+    /// Takes the counts that are due. The counts of a key are due once a minute, and all counts are
+    /// due if `all` is set. Drops keys that were not used in the minute since their last write.
     pub(super) fn take(&self, all: bool) -> Taken {
         let now = (self.since_boot)();
         let mut taken = Taken::new();
@@ -121,13 +123,13 @@ impl UsageBuffer {
     }
 
     fn shard(&self, key_id: KeyId) -> MutexGuard<'_, Shard> {
-        // The map uses other bits to find its buckets.
+        // The shard depends on other bits than the bucket in the shard's map.
         let bits = random_bits(key_id.uuid().as_bytes()) >> 32;
         lock(&self.shards[bits as usize % SHARDS])
     }
 }
 
-/// The key's entry. If there is room, a missing entry is created.
+/// Finds the key's entry. Creates a missing entry if there is room.
 fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entry> {
     let room = shard.len() < KEYS_IN_A_SHARD;
     match shard.entry(principal.key_id) {
@@ -140,7 +142,7 @@ fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entr
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // No operation leaves the map inconsistent, so a panic in another thread does no harm.
+    // No operation leaves the map inconsistent, so a panic in another thread is harmless.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -168,7 +170,8 @@ impl Usage {
     }
 }
 
-/// Hashes a key's id, a UUIDv7, to its random bits, which clients cannot choose.
+/// A hasher for ids of keys, which are UUIDv7s. The hash consists of random bits, which clients
+/// cannot choose.
 #[derive(Default)]
 struct RandomBits(u64);
 
@@ -182,7 +185,7 @@ impl Hasher for RandomBits {
     }
 }
 
-/// The last eight bytes. All but two of their bits are random.
+/// Returns the last eight bytes of a UUIDv7. All but two of their bits are random.
 fn random_bits(uuid: &[u8]) -> u64 {
     uuid.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
@@ -225,8 +228,8 @@ mod tests {
         ))
     }
 
-    /// The due counts: for the number of each key, how often it passed and how often it was refused
-    /// as revoked.
+    /// Takes the due counts. For the number of each key, returns how often the key was accepted,
+    /// and how often it was refused because it was revoked.
     fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
         let counts = |(principal, usage): (Principal, Usage)| {
             let (valid, revoked) = (UsageOutcome::Valid, UsageOutcome::Revoked);
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn last_use_is_recorded_for_passes_and_not_for_refusals() {
+    fn last_use_is_recorded_for_accepted_and_not_for_refused_requests() {
         let buffer = buffer();
         let beginning = NOW.get();
         buffer.record(&key(1), UsageOutcome::Revoked);
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_spread_over_the_shards() {
+    fn keys_are_spread_evenly_over_the_shards() {
         let buffer = buffer();
         for number in 0..1000_u128 {
             // These bits are spread as evenly as those of an id.

@@ -23,7 +23,8 @@ const FLUSH_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of keys in one statement.
 const MAX_KEYS_AT_ONCE: usize = 1000;
 
-/// Time limit of one statement. The database also limits it, unless it has stopped answering.
+/// Time limit of one statement. The database also limits the statement, unless it has stopped
+/// responding.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit of the last flush, when the service stops.
@@ -35,8 +36,8 @@ impl UsageBuffer {
     /// Writes the due counts every few seconds until `stop` is ready, and then all remaining
     /// counts.
     ///
-    /// All counts are also written at the end of each hour by the database's clock, because a
-    /// stored count belongs to one hour.
+    /// Also writes all counts at the end of each hour by the database's clock, because a stored
+    /// count belongs to one hour.
     pub async fn run(self: Arc<Self>, store: Arc<Store>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut turn_of_hour: Option<Duration> = None;
@@ -91,7 +92,7 @@ impl UsageBuffer {
         Ok(())
     }
 
-    /// Writes the counts, and puts back those that cannot be written. Returns the time by the
+    /// Writes the counts, and puts back counts that cannot be written. Returns the time by the
     /// database's clock if anything was written.
     async fn write(&self, store: &Store, taken: Taken) -> Result<Option<Timestamp>, StoreError> {
         let (mut rest, mut database_time) = (&taken[..], None);
@@ -133,14 +134,15 @@ impl UsageBuffer {
         store.record_usage(&uses).await
     }
 
-    /// Adds the dropped counts to the metric. The first call creates the metric, at zero.
+    /// Adds the dropped counts to the metric. The first call creates the metric with the value
+    /// zero.
     fn count_dropped(&self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         metrics::counter!("tollgate_usage_dropped_total").increment(dropped);
     }
 }
 
-/// The time until the hour ends.
+/// Computes the time until the hour ends.
 fn rest_of_hour(at: Timestamp) -> Duration {
     let gone = at.unix_micros().rem_euclid(HOUR.as_micros() as i64);
     HOUR - Duration::from_micros(gone.unsigned_abs())

@@ -1,10 +1,10 @@
-//! Counts how often keys are used, and records when they were last used. A request does not write
-//! to the database for this.
+//! Counts how often keys are used, and records when they were last used. Counting a request causes
+//! no write to the database.
 //!
 //! A request adds its outcome to a [`UsageBuffer`] in memory. Every few seconds the node writes the
-//! waiting counts, many keys in one statement. If the process is killed, unwritten counts are lost.
-//! If the connection is lost during a commit, counts can be written twice. The counts are only
-//! shown to people, and no decision depends on them.
+//! waiting counts, with many keys in one statement. If the process is killed, unwritten counts are
+//! lost. If the connection is lost during a commit, counts can be written twice. The counts are
+//! only for display, and no decision depends on them.
 
 mod buffer;
 mod flusher;
