@@ -1,5 +1,5 @@
-//! Finds `initdb` and `postgres`. Debian does not put them on PATH, and may have several versions
-//! of them.
+//! Finds `initdb` and `postgres`. Debian does not put them on PATH, and can have several versions
+//! installed.
 
 use std::{
     fs,
@@ -10,8 +10,8 @@ use std::{
 
 use super::{error::StartError, options::Options, owner::ServerUser};
 
-/// The places where packages install the programs: a directory, the name of a version in it, and
-/// the path of the programs below that.
+/// The places where packages install the programs. Each place consists of a parent directory, the
+/// prefix of a version's directory in it, and the path of the programs below that.
 const INSTALLATIONS: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -19,10 +19,10 @@ const INSTALLATIONS: [(&str, &str, &str); 4] = [
     ("/usr/local/opt", "postgresql@", "bin"),
 ];
 
-/// The version to propose if the package's name must contain one.
+/// The version in the proposed install command if the package's name must contain one.
 const PROPOSED_VERSION: &str = "17";
 
-/// The programs of one installation. The server's user can run them.
+/// The programs of one installation, which the server's user can run.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
     pub(super) initdb: PathBuf,
@@ -39,8 +39,8 @@ enum PackageManager {
 }
 
 impl Binaries {
-    /// The first installation that is found. If there is a cluster, the first one of its version.
-    /// `cluster` is the cluster's PGDATA and version.
+    /// Finds the first installation. If there is a cluster, finds the first installation of its
+    /// version. `cluster` is the cluster's PGDATA and version.
     pub(super) fn find(
         options: &Options,
         cluster: Option<(&Path, &str)>,
@@ -64,7 +64,7 @@ impl Binaries {
                 found: found.join(", "),
                 install: install_command(Some(needed)),
             },
-            // A setting that does not work must cause an error.
+            // If PG_BINDIR is set but does not work, the start must fail.
             (_, Some(path)) => StartError::BadBinDir { path: path.clone(), user },
             (_, None) => {
                 let needed = cluster.map(|(_, version)| version);
@@ -79,8 +79,8 @@ impl Binaries {
         if !is_program(&initdb) || !is_program(&postgres) {
             return None;
         }
-        // The server's user runs this, because an installation that this user cannot execute does
-        // not count.
+        // The server's user runs this command, because an installation that this user cannot
+        // execute does not count.
         let mut command = user.command(&postgres);
         command.arg("--version").stdout(Stdio::piped());
         let output = command.output().ok().filter(|output| output.status.success())?;
@@ -89,15 +89,17 @@ impl Binaries {
     }
 }
 
-/// The directories to search, in order. If `PG_BINDIR` is set, it is the only one.
+/// Lists the directories to search, in order. If `PG_BINDIR` is set, the list contains only this
+/// directory.
 fn candidates(options: &Options) -> Vec<PathBuf> {
     if let Some(directory) = &options.pg_bindir {
-        // Without an absolute path, nothing is found in the directory, and the error contains it.
+        // If the path cannot be made absolute, the search finds no program there, and the error
+        // shows the path.
         let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
         return vec![absolute];
     }
     let path = options.path.as_deref().unwrap_or_default();
-    // The meaning of a relative entry depends on the working directory.
+    // Relative entries are skipped, because their meaning depends on the working directory.
     let mut directories: Vec<PathBuf> =
         std::env::split_paths(path).filter(|directory| directory.is_absolute()).collect();
     for (parent, prefix, programs) in INSTALLATIONS {
@@ -110,7 +112,7 @@ fn candidates(options: &Options) -> Vec<PathBuf> {
     directories
 }
 
-/// The names that consist of the prefix and a version, newest version first.
+/// Selects the names that consist of the prefix and a version, newest version first.
 fn newest_first(names: impl Iterator<Item = String>, prefix: &str) -> Vec<String> {
     let mut versions: Vec<(Vec<u32>, String)> = names
         .filter_map(|name| {
@@ -136,7 +138,8 @@ fn major_version(output: &str) -> Option<String> {
     }
 }
 
-/// A development version has a name such as `19devel` or `18beta1`.
+/// Returns the digits at the beginning. The name of a development version contains letters, such as
+/// `19devel` or `18beta1`.
 fn leading_digits(text: &str) -> &str {
     &text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())]
 }
@@ -146,8 +149,8 @@ fn is_program(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// The command for the package managers of this machine. If it has none of them, the commands for
-/// all.
+/// Returns the install command for each package manager of this machine. If the machine has none of
+/// them, returns the commands for all.
 fn install_command(version: Option<&str>) -> String {
     let known = [
         (PackageManager::Apt, "/usr/bin/apt-get"),
@@ -175,8 +178,7 @@ impl PackageManager {
                 )
             }
             (Self::Dnf, None) => "dnf install -y postgresql-server".to_owned(),
-            // These are the names of the postgresql.org packages. Fedora has only one version of
-            // its own.
+            // These are the package names of postgresql.org. Fedora itself offers only one version.
             (Self::Dnf, Some(version)) => format!("dnf install -y postgresql{version}-server"),
             (Self::Brew, version) => {
                 format!("brew install postgresql@{}", version.unwrap_or(PROPOSED_VERSION))
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_installation_comes_first() {
+    fn newest_installation_comes_first() {
         let sorted = |names: &[&str], prefix| {
             newest_first(names.iter().map(|&name| name.to_owned()), prefix)
         };

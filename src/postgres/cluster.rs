@@ -1,4 +1,4 @@
-//! Creates the cluster on disk, and runs its programs.
+//! Creates the cluster on disk, and runs the programs of Postgres on it.
 
 use std::{
     fs::{self, File},
@@ -20,11 +20,12 @@ use super::{
 /// The database that every cluster contains after its first start.
 pub const DATABASE: &str = "tollgate";
 
-/// Settings for tests. They make tests several times as fast, but a crash of the machine loses or
-/// breaks the cluster.
+/// Settings for tests. They make tests several times as fast, but a crash of the machine can
+/// corrupt the cluster.
 const NOT_DURABLE: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
-/// A data directory and the programs for it. Only the holder of its lock creates one.
+/// A data directory and the programs for it. Only a process that holds the directory's lock creates
+/// a `Cluster`.
 #[derive(Debug)]
 pub(super) struct Cluster {
     data_dir: DataDir,
@@ -36,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the programs, and creates the cluster if there is none.
+    /// Finds the programs. Creates the cluster if it does not exist.
     pub(super) fn open(
         options: &Options,
         data_dir: DataDir,
@@ -75,7 +76,7 @@ impl Cluster {
         let socket_dir = self.socket_dir.to_string_lossy();
         let mut command = self.command(&self.binaries.postgres)?;
         command.arg("-D").arg(self.data());
-        // The option takes a list of names. A quoted name may contain a comma.
+        // The option takes a list of names. The quotes allow a name to contain a comma.
         command.arg("-k").arg(format!("\"{}\"", socket_dir.replace('"', "\"\"")));
         command.arg("-p").arg(socket::PORT.to_string());
         for setting in [
@@ -85,14 +86,16 @@ impl Cluster {
             "logging_collector=off",
             "log_destination=stderr",
             "log_min_messages=warning",
-            // These messages rank above warnings, and would fill a log that nobody empties.
+            // Postgres logs these messages even at log level WARNING. They would fill a log that
+            // nobody empties.
             "log_checkpoints=off",
         ] {
             command.arg("-c").arg(setting);
         }
         command.arg("-c").arg(format!("max_connections={}", self.max_connections));
         self.relax(&mut command);
-        // SIGINT is Postgres's fast shutdown: it ends the sessions and stops the cluster cleanly.
+        // SIGINT starts Postgres's fast shutdown, which ends the sessions and stops the cluster
+        // cleanly.
         end_with_parent(&mut command, Signal::INT);
         self.spawn(&mut command)
     }
@@ -101,7 +104,7 @@ impl Cluster {
     /// So an interrupted start never leaves an incomplete cluster there.
     fn make(&self, deadline: Instant) -> Result<(), StartError> {
         let (data, unfinished) = (self.data(), self.data_dir.unfinished_data());
-        // The move replaces an empty directory.
+        // The rename can replace an empty directory.
         if fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(StartError::NotACluster { path: data });
         }
@@ -156,9 +159,9 @@ impl Cluster {
         }
     }
 
-    /// A command that the server's user runs, with its output in the log. It has its own process
-    /// group, so that Ctrl-C reaches only this process. This process finishes its work before the
-    /// server stops.
+    /// Builds a command that the server's user runs, with its output in the log. The command gets
+    /// its own process group, so that Ctrl-C signals only this process. So this process can finish
+    /// its work before it stops the server.
     fn command(&self, program: &Path) -> Result<Command, StartError> {
         let log = self.log.open().map_err(StartError::io("open", self.log.path()))?;
         let mut command = self.data_dir.user().command(program);
@@ -174,7 +177,7 @@ impl Cluster {
         })
     }
 
-    /// Runs a step of the first start, and waits until it ends.
+    /// Runs a step of the first start, and waits until its program exits.
     fn run(
         &self,
         step: &'static str,
@@ -185,11 +188,12 @@ impl Cluster {
         let mark = self.log.mark();
         let log = self.log.path().to_owned();
         command.stdin(Stdio::piped());
-        // SIGKILL lets the program clean nothing up, so the next start removes the remains.
+        // After SIGKILL, the program cannot clean up, so the next start removes the incomplete
+        // cluster.
         end_with_parent(&mut command, Signal::KILL);
         let mut child = self.spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // If the program has already ended, its status and its messages say why.
+            // If the program has already exited, its status and its messages say why.
             let _ = stdin.write_all(input.as_bytes());
         }
         let status = wait_until(&mut child, deadline)
@@ -204,7 +208,7 @@ impl Cluster {
     }
 }
 
-/// The version of a cluster, if it exists.
+/// Reads the version of a cluster, if it exists.
 fn read_version(data: &Path) -> Result<Option<String>, StartError> {
     let path = data.join("PG_VERSION");
     match fs::read_to_string(&path) {
@@ -214,7 +218,8 @@ fn read_version(data: &Path) -> Result<Option<String>, StartError> {
     }
 }
 
-/// Waits until a process ends. At the deadline, kills it and the processes that it started.
+/// Waits until a process exits. At the deadline, kills the process and all processes that it
+/// started.
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
@@ -231,7 +236,7 @@ fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitSta
 }
 
 /// Makes the kernel send the signal to the child when the thread that spawns it ends, even after
-/// `kill -9`. On systems other than Linux the child keeps running, and the next start stops it.
+/// `kill -9`. On systems other than Linux, the child keeps running, and the next start stops it.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the request has to be made in the child, before it executes")]
 fn end_with_parent(command: &mut Command, signal: Signal) {

@@ -1,4 +1,4 @@
-//! The data directory: its contents, and whether it is usable.
+//! Checks and creates the data directory.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -25,22 +25,22 @@ pub(super) struct DataDir {
     user: ServerUser,
 }
 
-/// The state of a directory before its use.
+/// The contents of a directory before its first use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
     Nothing,
-    /// The directory contains a lock or a cluster.
+    /// The directory contains a lock file or a cluster.
     Ours,
     Others,
 }
 
 impl DataDir {
     /// Chooses the server's user, checks that this user can use the directory, and creates the
-    /// directory if it does not exist. Two processes may do this concurrently.
+    /// directory if it does not exist. Two processes may call this concurrently.
     pub(super) fn prepare(configured: &Path) -> Result<Self, StartError> {
         let unusable = |source| StartError::DataDirUnusable { path: configured.to_owned(), source };
         if configured.as_os_str().as_bytes().contains(&b'\n') {
-            // The line break would corrupt postmaster.pid.
+            // A line break in the path would corrupt postmaster.pid.
             return Err(unusable(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "its path contains a line break",
@@ -58,7 +58,8 @@ impl DataDir {
         };
         let user = ServerUser::choose(owner)?;
 
-        // The owner of the directory itself is checked, or the user gets the new directory.
+        // This checks only the directories above. The code below checks the owner of the directory
+        // itself, or creates the directory for the user.
         let above = if is_there { root.parent() } else { Some(existing.as_path()) };
         if let Some(ancestor) = above.and_then(|above| blocking_ancestor(above, &user)) {
             let (path, user) = (root, user.name().to_owned());
@@ -99,7 +100,8 @@ impl DataDir {
         self.root.join("data.new")
     }
 
-    /// The directory of the socket, unless the path is too long for one.
+    /// The preferred directory for the socket. It is not used if the socket's path would be too
+    /// long.
     pub(super) fn run(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -122,7 +124,7 @@ impl Contents {
                 contents = Self::Others;
             }
         }
-        // A restored backup may lack the lock.
+        // A restored backup may lack the lock file.
         if directory.join(DATA).join("PG_VERSION").exists() {
             contents = Self::Ours;
         }
@@ -130,7 +132,7 @@ impl Contents {
     }
 }
 
-/// Splits a path after its existing part, which is returned without symbolic links.
+/// Splits a path after the part that exists. Resolves the symbolic links of this part.
 fn split_existing(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     for ancestor in path.ancestors() {
         match fs::canonicalize(ancestor) {
@@ -145,8 +147,8 @@ fn split_existing(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// The topmost directory of `path`, itself included, that the user may not enter. If the user does
-/// not change, the kernel has already checked this.
+/// Finds the topmost directory of `path`, itself included, that the user may not enter. If this
+/// process does not run the server as another user, the kernel has already checked this.
 fn blocking_ancestor(path: &Path, user: &ServerUser) -> Option<PathBuf> {
     if !user.is_dropped_to() {
         return None;
@@ -161,7 +163,7 @@ fn blocking_ancestor(path: &Path, user: &ServerUser) -> Option<PathBuf> {
 
 /// Creates the directories below `existing`. The last one gets the user as its owner and mode 0700.
 fn create(existing: &Path, missing: &Path, user: &ServerUser) -> io::Result<()> {
-    // The directories in between belong to root, and the user must be able to pass through them.
+    // The directories in between belong to root, and the user must be able to traverse them.
     let between = if user.is_dropped_to() { 0o711 } else { 0o700 };
     let mut path = existing.to_owned();
     let mut parts = missing.components().peekable();

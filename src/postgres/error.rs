@@ -1,12 +1,12 @@
-//! The errors of the private Postgres. The texts are for a reader who did not know that Tollgate
-//! starts a Postgres.
+//! The errors of the private Postgres. The messages are for a reader who does not know that
+//! Tollgate can start a Postgres.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
-/// Why the private Postgres could not be started.
+/// The reason why the private Postgres could not be started.
 ///
 /// A message says what failed, where, and what to do. The operating system's error is the
-/// [`source`](std::error::Error::source), and the message does not repeat it.
+/// [`source`](std::error::Error::source), so the message does not contain it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -73,7 +73,7 @@ pub enum StartError {
 
     /// The installed Postgres has a different major version than the cluster.
     #[error(
-        "the cluster in {path} was made by Postgres {needed}, and only Postgres {found} was \
+        "the cluster in {path} was created by Postgres {needed}, and only Postgres {found} was \
          found; install Postgres {needed} with `{install}`, or set PG_BINDIR to the directory that \
          contains its `initdb` and `postgres`"
     )]
@@ -94,12 +94,12 @@ pub enum StartError {
     #[error("{step} failed ({status}); its messages are in {log}{said}")]
     Step { step: &'static str, status: ExitStatus, log: PathBuf, said: String },
 
-    /// A step of the first start did not end in time.
-    #[error("{step} did not end in time and was killed; its messages are in {log}{said}")]
+    /// A step of the first start did not finish in time.
+    #[error("{step} did not finish in time and was killed; its messages are in {log}{said}")]
     StepTimeout { step: &'static str, log: PathBuf, said: String },
 
-    /// The server ended before it accepted connections.
-    #[error("the private Postgres ended immediately after its start ({status}); see {log}{said}")]
+    /// The server exited before it accepted connections.
+    #[error("the private Postgres exited immediately after its start ({status}); see {log}{said}")]
     ServerEnded { status: ExitStatus, log: PathBuf, said: String },
 
     /// The server runs, but it did not accept connections in time.
@@ -113,7 +113,7 @@ pub enum StartError {
     )]
     OwnerNotReady { path: PathBuf, seconds: u64 },
 
-    /// The owner of a server has ended, and the server does not stop.
+    /// The process that owned a server has exited, and the server does not stop.
     #[error(
         "process {pid} is a Postgres that is still running on {path} and does not stop; end it \
          (kill -QUIT {pid}) and start again"
@@ -125,7 +125,7 @@ pub enum StartError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Why the private Postgres could not be stopped.
+/// The reason why the private Postgres could not be stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StopError {
@@ -142,7 +142,8 @@ pub enum StopError {
 }
 
 impl StartError {
-    /// An error constructor for `map_err`: the operating system refused `action` on `path`.
+    /// Returns an error constructor for `map_err`. The error says that the operating system refused
+    /// `action` on `path`.
     pub(super) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

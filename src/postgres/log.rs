@@ -1,5 +1,5 @@
-//! `postgres.log`, which has the output of initdb and of the server. The error of a failed start
-//! quotes its last lines.
+//! `postgres.log`, which contains the output of initdb and of the server. The error of a failed
+//! start quotes its last lines.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,8 @@ use std::{
 
 use super::owner::ServerUser;
 
-/// Size above which a start moves the log to `postgres.log.1`, replacing the previous one.
+/// Maximum size of the log at a start. A start moves a larger log to `postgres.log.1`, replacing
+/// the previous one.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Maximum number of lines that an error quotes.
@@ -36,7 +37,7 @@ impl Log {
         self.user.open_file(&self.path)
     }
 
-    /// Limits the size of the log. Call it only while no server writes to it.
+    /// Limits the size of the log. Call this only while no server writes to the log.
     pub(super) fn rotate(&self) -> io::Result<()> {
         if self.mark() > MAX_LOG_BYTES {
             fs::rename(&self.path, self.path.with_extension("log.1"))?;
@@ -49,9 +50,9 @@ impl Log {
         fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// The last lines that were written after `mark`, each on its own indented line, for the end of
-    /// an error's message. Empty if nothing was written. Also empty if the log is unreadable,
-    /// because this must not hide the error that the log would explain.
+    /// Returns the last lines that were written after `mark`, each on its own indented line, for
+    /// the end of an error's message. Returns an empty text if no lines were written, and also if
+    /// the log is unreadable, because a second error must not hide the first one.
     pub(super) fn said_since(&self, mark: u64) -> String {
         let read = || {
             let mut file = self.open()?;

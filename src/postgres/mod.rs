@@ -1,8 +1,8 @@
 //! The private Postgres, which is used if `DATABASE_URL` is not set.
 //!
-//! A machine on which the Postgres packages are installed needs no setup: [`PrivatePostgres`]
-//! creates a cluster in a data directory, runs the server as a child process, and connects through
-//! a Unix socket whose directory no other user can enter. The server listens on no port.
+//! On a machine with the Postgres packages, no setup is needed. [`PrivatePostgres`] creates a
+//! cluster in a data directory and runs the server as a child process. Clients connect through a
+//! Unix socket in a directory that no other user can enter. The server listens on no TCP port.
 //!
 //! ```text
 //! <data directory>/          0700, of the user that runs the server
@@ -14,21 +14,21 @@
 //!     postgres.log.1         the previous log, after it became too long
 //! ```
 //!
-//! The first process on a data directory *owns* the server. A later process, such as the command
-//! line beside a running service, *attaches* to it. When the owner ends, the server ends, and the
+//! The first process on a data directory *owns* the server. A later process, such as a command that
+//! runs alongside a service, *attaches* to it. When the owner exits, the server stops, and the
 //! attached processes lose their connections.
 //!
 //! [`PrivatePostgres::stop`] shuts the server down, and so does dropping it. On Linux the kernel
 //! stops the server if the owner is killed. On other systems it keeps running until the next owner
-//! stops it. A server that crashes is restarted.
+//! stops it. The owner restarts a server that crashes.
 //!
-//! Some service managers signal every process of the service at the same time, such as systemd with
-//! its default `KillMode=control-group`. Requests that are still in flight then lose the server.
-//! With `KillMode=mixed`, systemd signals only this process.
+//! Some service managers signal every process of a service at the same time, such as systemd with
+//! its default `KillMode=control-group`. In this case, requests in flight lose the server. With
+//! `KillMode=mixed`, systemd signals only this process.
 //!
-//! Architecture invariant: nothing here reads the environment, names a tenant, or uses SQL except
-//! to create the database. Settings are passed in [`Options`]. The functions block, so asynchronous
-//! code calls them from `spawn_blocking`.
+//! Architecture invariant: this module does not read the environment or name a tenant, and uses SQL
+//! only to create the database. Settings are passed in [`Options`]. The functions block, so
+//! asynchronous code calls them from `spawn_blocking`.
 
 mod binaries;
 mod cluster;

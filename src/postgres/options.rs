@@ -5,24 +5,24 @@ use std::{ffi::OsString, path::PathBuf};
 /// The options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The directory of all its files. See [`default_data_dir`]. It is created if it does not
-    /// exist.
+    /// The directory for all files of the private Postgres. It is created if it does not exist. See
+    /// [`default_data_dir`].
     pub data_dir: PathBuf,
-    /// Whether the cluster survives a crash of the machine. False only in tests: it means initdb
-    /// `--no-sync`, and `fsync`, `synchronous_commit` and `full_page_writes` off.
+    /// Whether the cluster survives a crash of the machine. False only in tests. It selects
+    /// `--no-sync` for initdb, and turns `fsync`, `synchronous_commit` and `full_page_writes` off.
     pub durable: bool,
     /// `max_connections` of the server. Postgres needs at least 4.
     pub max_connections: u16,
-    /// The directory that contains `initdb` and `postgres`, from `PG_BINDIR`. No other one is
-    /// searched.
+    /// The directory that contains `initdb` and `postgres`, from `PG_BINDIR`. If it is set, no
+    /// other directory is searched.
     pub pg_bindir: Option<PathBuf>,
     /// The search path, from `PATH`. It is searched before the places where packages install
     /// programs.
     pub path: Option<OsString>,
 }
 
-/// The data directory if none is set: `/var/lib/tollgate` for root, otherwise `tollgate` in
-/// `$XDG_DATA_HOME` or in `~/.local/share`. `None` if a user has neither.
+/// The data directory if none is set. For root, it is `/var/lib/tollgate`. For other users, it is
+/// `tollgate` in `$XDG_DATA_HOME` or in `~/.local/share`. `None` if the user has neither.
 pub fn default_data_dir(
     is_root: bool,
     xdg_data_home: Option<PathBuf>,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_data_directory_depends_on_the_user() {
+    fn default_data_directory_depends_on_the_user() {
         let path = |text: &str| Some(PathBuf::from(text));
         let home = || path("/home/joe");
         assert_eq!(default_data_dir(true, path("/xdg"), home()), path("/var/lib/tollgate"));

@@ -1,9 +1,9 @@
-//! The user that runs the server, and root's operations in that user's directory.
+//! The user that runs the server, and operations that root performs in that user's directory.
 //!
 //! Postgres refuses to run as root. If this process is root, the server runs as another user, and
 //! that user owns every file of the data directory. Root then works in a directory that another
-//! user controls. So it follows no symbolic link there, and changes the owner only of files that it
-//! has just created.
+//! user controls. So this module follows no symbolic link there, and changes the owner only of
+//! files that it has just created.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -29,7 +29,7 @@ pub(super) struct ServerUser {
     name: String,
     uid: u32,
     gid: u32,
-    /// Whether this process is root, and its children become the user.
+    /// Whether this process is root, so that its children switch to the user.
     dropped_to: bool,
 }
 
@@ -41,8 +41,8 @@ pub(super) struct Owner {
 }
 
 impl ServerUser {
-    /// The user of this process. For root, the owner of an existing cluster, otherwise `postgres`,
-    /// otherwise `nobody`.
+    /// Chooses the user of this process. If that is root, chooses the owner of an existing cluster,
+    /// otherwise `postgres`, otherwise `nobody`.
     pub(super) fn choose(cluster: Option<Owner>) -> Result<Self, StartError> {
         let process = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
         Self::pick(process, cluster, &read_passwd()).ok_or(StartError::NoServerUser)
@@ -54,8 +54,8 @@ impl ServerUser {
         let owner = match (dropped_to, cluster) {
             (false, _) => process,
             (true, Some(owner)) => {
-                // If the account exists, this is its own group, which may differ from the group of
-                // the files.
+                // If the user is in /etc/passwd, the server runs with the user's own group, which
+                // may differ from the group of the files.
                 accounts(passwd)
                     .find(|account| account.owner.uid == owner.uid)
                     .map_or(owner, |account| account.owner)
@@ -82,8 +82,8 @@ impl ServerUser {
         self.dropped_to
     }
 
-    /// Whether the user may enter a directory. Only the permission bits decide, as in a kernel
-    /// without access control lists.
+    /// Whether the user may enter a directory. Only the permission bits count. Access control lists
+    /// are ignored.
     pub(super) fn may_enter(&self, mode: u32, directory: Owner) -> bool {
         let bit = if self.uid == directory.uid {
             0o100
@@ -117,8 +117,9 @@ impl ServerUser {
         }
     }
 
-    /// A command that runs as the user. It inherits no environment variables, because they may
-    /// contain secrets, and some, such as `PGPORT`, would change the server's behaviour.
+    /// Builds a command that runs as the user. The command inherits no environment variables,
+    /// because they may contain secrets, and because some, such as `PGPORT`, would change the
+    /// server's behaviour.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         // The user may be unable to enter the current directory of this process.
@@ -150,7 +151,7 @@ struct Account<'a> {
 }
 
 fn read_passwd() -> String {
-    // Without the file, every user has only a number, and root finds no user to become.
+    // Without the file, users have only numbers, and root finds no user to switch to.
     String::from_utf8_lossy(&fs::read("/etc/passwd").unwrap_or_default()).into_owned()
 }
 
@@ -163,7 +164,7 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     })
 }
 
-/// macOS writes the ids of `nobody` as -2.
+/// Parses a user or group id. macOS writes the ids of `nobody` as -2.
 fn parse_id(field: &str) -> Option<u32> {
     field.parse().ok().or_else(|| field.parse().ok().map(i32::cast_unsigned))
 }

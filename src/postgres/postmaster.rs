@@ -1,7 +1,7 @@
 //! Reads the state of a server from its lock files and its process.
 //!
-//! A postmaster writes `postmaster.pid` into PGDATA, and a lock file beside its socket. Line 1 of
-//! both is its process id. Line 8 of `postmaster.pid` is its state
+//! A postmaster writes `postmaster.pid` into PGDATA, and a lock file next to its socket. Line 1 of
+//! both files is the process id. Line 8 of `postmaster.pid` is the state of the server
 //! (<https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h>).
 
 use std::{
@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{error::StartError, socket, timing::POLL_INTERVAL};
 
-/// Time for a leftover server to complete a fast shutdown. After it, the server gets the signal for
-/// an immediate shutdown.
+/// Time limit for the fast shutdown of a leftover server. After that, the server gets the signal
+/// for an immediate shutdown.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The contents of a lock file.
@@ -27,7 +27,7 @@ struct LockFile {
     ready: bool,
 }
 
-/// The process whose id a lock file contains.
+/// The kind of process whose id a lock file contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     /// The process does not exist.
@@ -40,22 +40,23 @@ enum Holder {
     Unclear,
 }
 
-/// Whether a server accepts connections. With `pid`, only the server with this process id counts.
+/// Whether a server accepts connections. If `pid` is given, only the server with this process id
+/// counts.
 pub(super) fn is_ready(data: &Path, socket_dir: &Path, pid: Option<Pid>) -> bool {
-    // The lock file of a killed server may still say that it is ready, but nobody listens on its
-    // socket. A server in recovery already listens, but is not ready.
+    // The lock file of a killed server may still say that it is ready, but no process listens on
+    // its socket. A server in recovery already listens, but is not ready.
     LockFile::read(&pid_file(data))
         .is_some_and(|file| file.ready && pid.is_none_or(|pid| pid == file.pid))
         && UnixStream::connect(socket_dir.join(socket::FILE)).is_ok()
 }
 
-/// Stops a server that one of our processes left running, and removes lock files that would block
-/// the next start. Only the holder of our lock may call this.
+/// Stops a server that an earlier Tollgate process left running, and removes lock files that would
+/// block the next start. Only the holder of the data directory's lock may call this.
 pub(super) fn clear(data: &Path, socket_dir: &Path, deadline: Instant) -> Result<(), StartError> {
     stop_leftover(data, deadline)?;
-    // Postgres replaces the lock file of a process that has ended. But it gives up if the same user
-    // has a process with that id again. This is common in a restarted container, where process ids
-    // start from the beginning.
+    // Postgres replaces the lock file of a process that has ended. But Postgres gives up if the
+    // same user has another process with that id. This is common in a restarted container, where
+    // process ids start from the beginning.
     for path in [pid_file(data), socket_dir.join(format!("{}.lock", socket::FILE))] {
         let Some(file) = LockFile::read(&path) else { continue };
         if holder(file.pid, data) == Holder::Unrelated {
@@ -79,8 +80,8 @@ fn stop_leftover(data: &Path, deadline: Instant) -> Result<(), StartError> {
         let signal = if began.elapsed() < LEFTOVER_PATIENCE { Signal::INT } else { Signal::QUIT };
         if sent != Some(signal) {
             tracing::info!(pid = pid.as_raw_pid(), "stopping a leftover private Postgres");
-            // An error means that the process has just ended, or that we may not stop it. In the
-            // second case, the deadline passes.
+            // An error means that the process has just exited, or that this process may not signal
+            // it. In the second case, the loop runs until the deadline.
             let _ = kill_process(pid, signal);
             sent = Some(signal);
         }
@@ -101,8 +102,8 @@ impl LockFile {
         Self::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// Also `None` for the file of `postgres --single`, which has a negative number. Postgres
-    /// protects that file itself, and we never have to stop that process.
+    /// Also returns `None` for the file of `postgres --single`, which contains a negative number.
+    /// Postgres protects that file itself, and this module never has to stop that process.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid: i32 = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
@@ -127,7 +128,8 @@ fn holder(pid: Pid, data: &Path) -> Holder {
         .output();
     let Ok(ps) = ps else { return Holder::Unclear };
     let line = String::from_utf8_lossy(&ps.stdout);
-    // The arguments have no boundaries here, so only our own command line is recognised.
+    // This output does not separate the arguments, so it can only identify a command line that
+    // Tollgate has built.
     if line.contains(&format!("postgres -D {} ", data.display())) {
         Holder::Server
     } else if line.trim().is_empty() {
@@ -139,7 +141,7 @@ fn holder(pid: Pid, data: &Path) -> Holder {
     }
 }
 
-/// Decides from the arguments, each of which ends with a zero byte.
+/// Identifies the process by its arguments, each of which ends with a zero byte.
 #[cfg(any(target_os = "linux", test))]
 fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
@@ -148,7 +150,7 @@ fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
     let program = arguments.next().unwrap_or_default();
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
     // The children of a server have names such as `postgres: walwriter`, and hold no lock file. A
-    // process that has ended but was not waited for has no arguments.
+    // zombie process has no arguments.
     let is_child = program.as_bytes().starts_with(b"postgres: ");
     if is_child || !(name.contains("postgres") || name.contains("postmaster")) {
         return Holder::Unrelated;

@@ -26,7 +26,7 @@ use super::{
 
 /// A Postgres that this process runs, or that another Tollgate process runs and this one uses.
 ///
-/// If this process runs the server, dropping this stops it.
+/// If this process runs the server, dropping this value stops the server.
 #[derive(Debug)]
 pub struct PrivatePostgres {
     socket_dir: PathBuf,
@@ -41,13 +41,14 @@ impl PrivatePostgres {
     ///
     /// # Errors
     ///
-    /// If Postgres is not installed or has another version than the cluster, if the data directory
-    /// is not usable, or if a program of Postgres fails. The message of a failed program quotes the
-    /// end of its log.
+    /// [`StartError`] if Postgres is not installed or has another version than the cluster, if the
+    /// data directory is not usable, or if a program of Postgres fails. The error of a failed
+    /// program quotes the end of its log.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let deadline = Instant::now() + START_TIMEOUT;
         let data_dir = DataDir::prepare(&options.data_dir)?;
-        // The lock is the first file, because it marks a data directory as ours.
+        // The lock is the first file, because it marks the directory as a data directory of
+        // Tollgate.
         let lock_path = data_dir.lock();
         let lock = data_dir
             .user()
@@ -56,7 +57,7 @@ impl PrivatePostgres {
         let socket_dir = socket::directory(&data_dir)?;
         let data = data_dir.data();
         loop {
-            // The loop tries the lock first. If the owner ends while this process waits, this
+            // The loop tries the lock first. If the owner exits while this process waits, this
             // process becomes the owner.
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Self::own(options, data_dir, socket_dir, lock, deadline),
@@ -76,12 +77,12 @@ impl PrivatePostgres {
         }
     }
 
-    /// The URL of a database:
+    /// Returns the URL of a database,
     /// `postgres://postgres@%2Fsocket%2Fdirectory:5432/{database}?sslmode=disable&password=`.
     ///
-    /// Every client of the socket is trusted, so there is no password. The URL has the port, the
-    /// TLS mode and the empty password nevertheless, because a client fills gaps in a URL from
-    /// libpq's variables and from `~/.pgpass`, which describe other servers.
+    /// Postgres trusts every client of the socket, so there is no password. The URL contains the
+    /// port, the TLS mode and an empty password nevertheless. Otherwise a client would read these
+    /// values from libpq's variables and from `~/.pgpass`, which describe other servers.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.socket_dir.as_os_str().as_bytes());
         let (port, database) = (socket::PORT, percent_encode(database.as_bytes()));
@@ -98,18 +99,18 @@ impl PrivatePostgres {
         &self.socket_dir
     }
 
-    /// Shuts the server down: first a fast shutdown, and after 20 s an immediate one, for at most
-    /// 10 s more. Open connections are aborted, so close them before. Does nothing if this process
-    /// is attached.
+    /// Shuts the server down. This starts a fast shutdown, and after 20 s an immediate shutdown,
+    /// which takes at most another 10 s. Close connections first, because a shutdown aborts open
+    /// connections. Does nothing if this process is attached.
     ///
     /// # Errors
     ///
-    /// If the server cannot be signalled or does not end.
+    /// [`StopError`] if the server cannot be signalled or does not stop.
     pub fn stop(mut self) -> Result<(), StopError> {
         self.server.as_mut().map_or(Ok(()), Server::stop)
     }
 
-    /// The rest of the start. Only the holder of the lock calls it.
+    /// Starts the server. Only the holder of the lock calls this.
     fn own(
         options: &Options,
         data_dir: DataDir,
@@ -125,7 +126,7 @@ impl PrivatePostgres {
     }
 }
 
-/// Encodes all characters except the unreserved ones (RFC 3986 §2.3).
+/// Percent-encodes all bytes except the unreserved characters of RFC 3986 §2.3.
 fn percent_encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {

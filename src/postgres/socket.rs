@@ -18,11 +18,12 @@ pub(super) const FILE: &str = ".s.PGSQL.5432";
 /// Maximum length of a path in `sockaddr_un`, without the final zero byte.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// The directory of the socket. It is created if it does not exist, and other users cannot enter
-/// it.
+/// Chooses the directory of the socket. Creates it if it does not exist, and checks that other
+/// users cannot enter it.
 ///
-/// It is `run/` in the data directory. If the socket's path would be too long for the kernel, it is
-/// a directory in `/tmp` that is named after the data directory, so that every process finds it.
+/// The directory is `run/` in the data directory. If the socket's path would be too long for the
+/// kernel, it is a directory in `/tmp` whose name is derived from the data directory, so that every
+/// process finds it.
 pub(super) fn directory(data_dir: &DataDir) -> Result<PathBuf, StartError> {
     let run = data_dir.run();
     let path = if fits(&run) { run } else { short(data_dir.root(), data_dir.user().uid()) };
@@ -30,7 +31,8 @@ pub(super) fn directory(data_dir: &DataDir) -> Result<PathBuf, StartError> {
     Ok(path)
 }
 
-/// A path that is not UTF-8 cannot be part of a URL, so it is as unusable as a long one.
+/// Whether the directory can contain the socket. A path that is not UTF-8 cannot be part of a URL,
+/// so it is as unusable as a path that is too long.
 fn fits(directory: &Path) -> bool {
     directory.to_str().is_some_and(|path| path.len() + "/".len() + FILE.len() <= MAX_SOCKET_PATH)
 }
@@ -41,9 +43,9 @@ fn short(data_dir: &Path, uid: u32) -> PathBuf {
     PathBuf::from(format!("/tmp/tollgate-{uid}-{name}"))
 }
 
-/// Creates the directory and checks it. Anyone who can enter it is the database's superuser, and
-/// anyone who could replace the socket would receive all data that is sent. So the directory must
-/// belong to the server's user, and nobody else may enter it.
+/// Creates the directory and checks it. Anyone who can enter it can connect as the database's
+/// superuser, and anyone who could replace the socket would receive all data that clients send. So
+/// the directory must belong to the server's user, and nobody else may enter it.
 fn create(path: &Path, user: &ServerUser) -> Result<(), StartError> {
     let failed = |source| StartError::Io { action: "create", path: path.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -53,7 +55,7 @@ fn create(path: &Path, user: &ServerUser) -> Result<(), StartError> {
     }
     let mut metadata = fs::symlink_metadata(path).map_err(failed)?;
     if user.is_dropped_to() && metadata.is_dir() && metadata.uid() == 0 {
-        // The directory was just created, either here or by another root process that has not
+        // This process, or another process of root, has just created the directory and has not
         // changed the owner yet.
         user.take_directory(path).map_err(failed)?;
         metadata = fs::symlink_metadata(path).map_err(failed)?;
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_directory_is_named_after_the_data_directory() {
+    fn name_of_the_short_directory_depends_on_the_data_directory() {
         let short_of = |path| short(Path::new(path), 101);
         assert_eq!(short_of("/a"), short_of("/a"));
         assert_ne!(short_of("/a"), short_of("/b"));

@@ -1,7 +1,7 @@
-//! The thread that starts the server, waits for its end, and restarts it after a crash.
+//! The thread that starts the server, waits until it exits, and restarts it after a crash.
 //!
 //! The kernel stops the server when the *thread* that forked it ends. So one thread forks every
-//! server process, and lives until the server is stopped on purpose.
+//! server process, and runs until the server is stopped on purpose.
 
 use std::{
     error::Error as _,
@@ -31,11 +31,12 @@ const FAST_SHUTDOWN: Duration = Duration::from_secs(20);
 /// processes after 5 s.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// Pause before the first restart after a crash. It doubles with every failed start.
+/// Pause before the first restart after a crash. It doubles with each failed start.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Running time after which a crash counts as a new one, and not as a part of the previous one.
+/// Running time after which a crash counts as a new crash and not as a continuation of the previous
+/// one.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// The running server. Dropping it stops the server, and then releases the lock.
@@ -55,18 +56,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The postmaster. While this is set, the process has not been waited for, so its id cannot
-    /// have been reused.
+    /// The process id of the postmaster. While this field is set, the process has not been waited
+    /// for, so its id cannot have been reused.
     pid: Option<Pid>,
-    /// Whether the server has accepted connections since the thread began. After that it is
-    /// restarted when it ends. Before, its end is a failed start.
+    /// Whether the server has accepted connections since the thread began. If it has, the thread
+    /// restarts it when it exits. If it has not, its exit is a failed start.
     served: bool,
     stopping: bool,
     finished: bool,
     failure: Option<StartError>,
 }
 
-/// The end of one run of the server.
+/// How one run of the server ended.
 enum End {
     /// The server has to stop, and was not started.
     Stopping,
@@ -159,12 +160,13 @@ impl Drop for Server {
 }
 
 impl Shared {
-    /// No operation leaves the state inconsistent, so a panic in another thread does no harm.
+    /// No operation leaves the state inconsistent, so a panic in another thread is harmless.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of the thread. It ends when the server was stopped, or failed before it was ready.
+    /// The body of the thread. It returns when the server was stopped, or failed before it was
+    /// ready.
     fn supervise(&self) {
         let mut pause = FIRST_PAUSE;
         let mut reported = false;
@@ -197,7 +199,7 @@ impl Shared {
         }
     }
 
-    /// Starts the server and waits for its end.
+    /// Starts the server and waits until it exits.
     fn run_once(&self) -> End {
         let child = {
             // The lock is held during the start, so that a stop either prevents the start or finds
@@ -218,8 +220,9 @@ impl Shared {
     }
 
     fn wait(&self, mut child: Child) -> End {
-        // The first wait keeps the process id reserved, because a stop on another thread may be
-        // about to send a signal. Any error other than an interruption recurs below.
+        // The first wait keeps the process id reserved, because another thread that stops the
+        // server may be about to send a signal. Any error other than an interruption occurs again
+        // below.
         let pid = WaitId::Pid(Pid::from_child(&child));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(pid.clone(), options).is_err_and(|error| error == Errno::INTR) {}
@@ -235,14 +238,14 @@ impl Shared {
         }
     }
 
-    /// Whether another attempt may succeed. The processes of a killed postmaster end by themselves,
-    /// but this may take a moment. Postgres does not start while they use its memory.
+    /// Whether another attempt may succeed. The child processes of a killed postmaster exit by
+    /// themselves, but this may take a moment. Postgres does not start while they use its memory.
     fn is_worth_another_try(&self, mark: u64) -> bool {
         let said = self.cluster.log().said_since(mark);
         said.contains("shared memory block") && said.contains("still in use")
     }
 
-    /// Logs each crash once. The failed starts after it give no new information.
+    /// Logs each crash once. The failed starts that follow it give no new information.
     fn report(&self, end: &End, reported: &mut bool) {
         let cause = match end {
             End::Stopping => return,
@@ -254,12 +257,12 @@ impl Shared {
         };
         let log = self.cluster.log().path().display();
         if *reported {
-            tracing::debug!(cause, %log, "the private Postgres has ended again");
+            tracing::debug!(cause, %log, "the private Postgres has exited again");
         } else {
             tracing::error!(
                 cause,
                 %log,
-                "the private Postgres ended unexpectedly and is being restarted: its log says why"
+                "the private Postgres exited unexpectedly and is being restarted: its log says why"
             );
         }
         *reported = true;

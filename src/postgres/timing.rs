@@ -1,4 +1,4 @@
-//! The time-out of a start, and the polling interval.
+//! The time limit of a start, and the polling interval.
 
 use std::time::Duration;
 
@@ -6,5 +6,5 @@ use std::time::Duration;
 /// process, and recovery.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Interval for polling state that sends no notification.
+/// Interval for polling state whose changes cause no notification.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);

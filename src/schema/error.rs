@@ -5,26 +5,26 @@ const START_AFRESH: &str = "Start afresh with an empty database. On a server, cr
                             TOLLGATE_DATA_DIR (--data-dir) to a new directory, or move the old one \
                             away";
 
-/// Why the schema of a database could not be updated. Applied migrations stay, and the next attempt
-/// continues after them.
+/// The reason why the schema of a database could not be updated. Applied migrations stay, and the
+/// next attempt continues after them.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The database was made by an unreleased version. Its migrations are not in this binary.
+    /// An unreleased version created the database, and this binary does not contain its migrations.
     #[error(
         "the database has the schema of an unreleased version, which cannot be migrated. \
          {to_do}",
         to_do = START_AFRESH
     )]
     OldChain,
-    /// The database was made by an unreleased version, whose text of a migration was different. The
+    /// An unreleased version with a different text of a migration created the database. The
     /// migrations of released versions never change.
     #[error(
-        "migration {0} of this binary differs from the one that made the database: the database \
+        "migration {0} of this binary differs from the one that created the database: the database \
          has the schema of an unreleased version, which cannot be migrated. {to_do}",
         to_do = START_AFRESH
     )]
     ChangedMigration(i64),
-    /// The database has newer functions, and they no longer serve this binary.
+    /// The database contains newer functions, and they no longer serve this binary.
     #[error(
         "the database has the SQL functions number {database}, which serve binaries from number \
          {serves_from} on; this binary has number {binary}. Start a newer binary"
@@ -32,8 +32,8 @@ pub enum SchemaError {
     FunctionsTooNew { database: i32, serves_from: i32, binary: i32 },
     /// The record of the loaded functions is invalid.
     #[error(
-        "the table sql_functions has a row that no version of Tollgate writes ({0}). Delete the \
-         row (DELETE FROM sql_functions) and start again: Tollgate then reloads the functions"
+        "the table sql_functions contains a row that no version of Tollgate writes ({0}). Delete \
+         the row (DELETE FROM sql_functions) and start again. Tollgate then reloads the functions"
     )]
     UnreadableRecord(#[source] sqlx::Error),
     /// A migration failed.

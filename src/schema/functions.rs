@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use rust_embed::Embed;
 use sha2::{Digest as _, Sha256};
 
-/// The version number of the functions. The first change of a file in `sql/functions/` after the
-/// commit of the previous version, which `tests/upgrade/previous-version` names, raises it. Every
-/// change changes `DIGEST`. CONTRIBUTING.md has the rule.
+/// The version number of the functions. `tests/upgrade/previous-version` names the commit of the
+/// previous version. Raise the number with the first change of a file in `sql/functions/` after
+/// that commit, and renew `DIGEST` with every change. CONTRIBUTING.md contains the rule.
 pub const FUNCTIONS_NUMBER: i32 = 2;
 
-/// The oldest number whose binaries these functions still serve. It is raised when a function that
-/// such a binary calls is removed, or gets other arguments or another result.
+/// The oldest number whose binaries these functions still serve. Raise it when you remove a
+/// function that such a binary calls, or change the function's arguments or result.
 pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
@@ -23,8 +23,7 @@ const DIGEST: &str = "e809e8820203aaf51b92adbccc4670dab955cf98301e61098ce2f83f90
 #[include = "*.sql"]
 struct Files;
 
-/// One file: the name of its function, and the statements that create the function and its
-/// triggers.
+/// The contents of one file, which creates a function and its triggers.
 pub(super) struct Function {
     pub name: String,
     pub sql: Cow<'static, str>,
@@ -43,7 +42,7 @@ pub(super) fn functions() -> Vec<Function> {
     functions
 }
 
-/// SHA-256 over the names and texts of all functions, in hexadecimal digits.
+/// Computes the SHA-256 of the names and texts of all functions, in hexadecimal digits.
 #[must_use]
 pub fn functions_digest() -> String {
     let mut hasher = Sha256::new();

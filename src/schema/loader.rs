@@ -14,7 +14,7 @@ use super::{
     waiting::warn_if_long,
 };
 
-/// SHA-384 of the first migration of the unreleased versions, as sqlx records it.
+/// The SHA-384 that sqlx recorded for the first migration of the unreleased versions.
 const OLD_FIRST_CHECKSUM: &str = "fdfbbf54dba01c126d77fd21032f84564e3ab8905f74635f7c8b1264b33fb6e5\
                                   6263468f3aa249b5f3f8ce484a3ea446";
 
@@ -24,11 +24,11 @@ const SESSION: &str =
     "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
 
 /// Time limit for each lock while the functions are loaded. Purchases also wait during this time.
-/// It is longer than `deadlock_timeout`, so that Postgres can cancel an autovacuum that holds the
-/// lock.
+/// The limit is longer than `deadlock_timeout`, so that Postgres can cancel an autovacuum that
+/// holds the lock.
 const LOAD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
 
-/// First and longest pause before the next attempt. Each pause is twice the previous one.
+/// The first and the longest pause before the next attempt. Each pause is twice the previous one.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The table of the loaded functions. It has one row.
@@ -51,7 +51,7 @@ const TABLE: &str = "
     COMMENT ON COLUMN sql_functions.objects IS
         'The functions with the types of their arguments, and their triggers.'";
 
-/// Adds the column that the tables of earlier versions lack.
+/// Adds the column that earlier versions did not create.
 const ADD_OBJECTS: &str = "
     ALTER TABLE sql_functions ADD COLUMN objects text[];
     COMMENT ON COLUMN sql_functions.objects IS
@@ -87,21 +87,21 @@ impl Loaded {
     }
 }
 
-/// Applies the missing migrations, then loads the SQL functions, unless the database has these or
-/// newer ones. Several nodes may call this concurrently: one of them does the work, and the others
-/// wait for it.
+/// Applies the missing migrations, then loads the SQL functions, unless the database already
+/// contains these or newer functions. Several nodes may call this concurrently. One of them does
+/// the work, and the others wait for it.
 ///
-/// This changes the settings of the connection, so close it afterwards.
+/// This changes the settings of the connection, so close the connection afterwards.
 ///
 /// # Errors
 ///
-/// See [`SchemaError`].
+/// [`SchemaError`] describes the cases.
 pub async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), SchemaError> {
     bring_up_to_date_as(connection, FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM).await
 }
 
-/// The same for a binary whose functions have another number. Tests use it to act as an older or a
-/// newer binary.
+/// Does the work of [`bring_up_to_date`] for a binary whose functions have another number. Tests
+/// use this to act as an older or a newer binary.
 #[doc(hidden)]
 pub async fn bring_up_to_date_as(
     connection: &mut PgConnection,
@@ -161,10 +161,10 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
         .await
 }
 
-/// Applies the migrations and loads the functions. It retries while another session holds a lock
-/// that it needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the attempts,
-/// nodes can continue to work. While this session waits for a lock, it also blocks them from the
-/// table.
+/// Applies the migrations and loads the functions. It retries while another session holds a
+/// required lock, for example because of a `VACUUM`, a dump or a forgotten transaction. While this
+/// session waits for a lock, it also blocks nodes from the table. They can continue to work between
+/// the attempts.
 async fn update_when_unlocked(
     connection: &mut PgConnection,
     migrator: &Migrator,
@@ -186,7 +186,7 @@ async fn update(
     binary: Version,
 ) -> Result<(), SchemaError> {
     warn_if_long(
-        "the migrations: they take long, or another session locks a table that they need",
+        "the migrations: they take a long time, or another session locks a table that they need",
         apply_migrations(connection, migrator),
     )
     .await?;
@@ -204,7 +204,8 @@ async fn apply_migrations(
     }
 }
 
-/// The step that failed because another session held a lock. `None` if the error has another cause.
+/// Returns the step that failed because another session held a lock. `None` if the error has
+/// another cause.
 fn refused_for_a_lock(error: &SchemaError) -> Option<&'static str> {
     let (what, error) = match error {
         SchemaError::Database(error) => ("the SQL functions are not loaded yet", error),
@@ -259,8 +260,7 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     }
     tx.execute(LOAD_LOCK_TIMEOUT).await?;
     // A transaction that changes an account first locks its row, then writes to other tables. So
-    // after this statement, no transaction that waits for another one holds a table that gets
-    // triggers.
+    // after this statement, no waiting transaction holds a lock on a table that gets triggers.
     tx.execute("LOCK TABLE accounts IN EXCLUSIVE MODE").await?;
     // CREATE TRIGGER takes the same lock. A stronger lock would block the checks of foreign keys,
     // which come last in such transactions.
@@ -297,7 +297,8 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     Ok(())
 }
 
-/// The row of the table of the functions. Creates the table or its newest column if it is missing.
+/// Reads the row of the table of the functions. Creates the table or its newest column if it is
+/// missing.
 async fn loaded_functions(connection: &mut PgConnection) -> Result<Option<PgRow>, sqlx::Error> {
     if !has_table(connection, "sql_functions").await? {
         connection.execute(TABLE).await?;
@@ -323,14 +324,14 @@ fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {
     info!(
         database = database.number,
         binary = binary.number,
-        "the database has newer SQL functions, which serve this binary"
+        "the database contains newer SQL functions, which serve this binary"
     );
     Ok(())
 }
 
-/// Drops functions and triggers with earlier or current names that this transaction did not create:
-/// functions without a file, triggers that their file no longer contains, and functions whose
-/// arguments have changed.
+/// Drops functions and triggers with earlier or current names that this transaction did not create.
+/// These are functions without a file, triggers that their file no longer contains, and functions
+/// whose arguments have changed.
 async fn drop_what_is_gone(
     connection: &mut PgConnection,
     old_names: &[String],
@@ -360,8 +361,8 @@ async fn drop_what_is_gone(
     Ok(())
 }
 
-/// The functions with these names, each with the types of its arguments, and the triggers that
-/// execute them.
+/// Lists the functions with these names, each with the types of its arguments, and the triggers
+/// that execute them.
 async fn present_objects(
     connection: &mut PgConnection,
     names: &[String],
@@ -384,7 +385,7 @@ async fn present_objects(
     .await
 }
 
-/// Logs the recorded objects that the database lacks, and the present objects that were not
+/// Logs the recorded objects that the database lacks, and the existing objects that were not
 /// recorded.
 fn warn_of_differences(recorded: &[String], present: &[String]) {
     let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();

@@ -1,5 +1,5 @@
-//! The database schema and its loader. The loader applies the migrations (tables, constraints,
-//! types, data), then loads the SQL functions with their triggers, under one lock.
+//! The database schema and its loader. Under one lock, the loader applies the migrations (tables,
+//! constraints, types, data), and then loads the SQL functions with their triggers.
 //!
 //! The service, the tests and the scripts all use [`bring_up_to_date`].
 

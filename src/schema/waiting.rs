@@ -1,4 +1,4 @@
-//! Logs what a start waits for.
+//! Logs when a start waits for a long time.
 
 use std::{pin::pin, time::Duration};
 
@@ -7,7 +7,7 @@ use tracing::warn;
 /// Time after which a wait is logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits for `work` without a time limit. Logs a warning if it takes long.
+/// Waits for `work` without a time limit. Logs a warning if the work takes a long time.
 pub(super) async fn warn_if_long<T>(awaited: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(LOGGED_AFTER, work.as_mut()).await {

@@ -200,7 +200,7 @@ async fn unreadable_record_of_sql_functions_causes_an_error_that_says_what_to_do
     let (url, mut connection) = database().await;
     execute(&mut connection, "UPDATE sql_functions SET names = '{NULL}'").await;
     let error = migrate_error(&url).await;
-    assert!(error.contains("the table sql_functions has a row"), "{error}");
+    assert!(error.contains("the table sql_functions contains a row"), "{error}");
     assert!(error.contains("DELETE FROM sql_functions"), "{error}");
     execute(&mut connection, "DELETE FROM sql_functions").await;
     assert!(!migration_log(&url).await.contains("WARN"));
@@ -226,7 +226,7 @@ async fn database_with_a_changed_migration_is_refused_with_instructions() {
     execute(&mut connection, change).await;
     let error = migrate_error(&url).await;
     for part in [
-        "migration 4 of this binary differs from the one that made the database",
+        "migration 4 of this binary differs from the one that created the database",
         "an unreleased version, which cannot be migrated. Start afresh with an empty database",
         "set DATABASE_URL (--database-url) to it, or drop this one",
         "set TOLLGATE_DATA_DIR (--data-dir) to a new directory",
