@@ -13,13 +13,13 @@
 -- p_node is the node that made the change, and p_number is its number for the change, which the other nodes
 -- acknowledge. If p_node is NULL, no node waits for acknowledgements.
 --
--- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number, and
--- acknowledging it acknowledges all parts. The others have 0.
+-- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part contains p_number,
+-- and acknowledging it acknowledges all parts. The other parts contain 0.
 --
 -- Postgres acknowledges a transaction that only notifies without waiting for the synchronous standby. If a
 -- node waits for the change, this must not happen, because a deposed primary would acknowledge a repeated
--- change that changes nothing. So the function writes a message into the write-ahead log, which has no other
--- effect.
+-- change that changes nothing. So the function writes a message into the write-ahead log. The message has
+-- no other effect.
 --
 -- An operator can send the payload 'all' without a change. Every node then drops all cached data.
 CREATE OR REPLACE FUNCTION announce_change(

@@ -1,7 +1,7 @@
--- Starts to count what a chain of rotated keys spends, when one of its keys gets a spend limit for the
--- first time. The count includes the purchases that the chain has already made. Meanwhile the account's
--- lock keeps other purchases out. The program takes this lock before it sets a limit. The function takes
--- it as well, for limits that are set by hand.
+-- Starts to count the spending of a chain of rotated keys when one of its keys gets a spend limit for the
+-- first time. The count includes the purchases that the chain has already made. During the count, the
+-- account's lock prevents other purchases. The program takes this lock before it sets a limit. The function
+-- also takes it, for limits that are set by hand.
 CREATE OR REPLACE FUNCTION begin_counting_spend() RETURNS trigger
 LANGUAGE plpgsql
 SET enable_seqscan = off

@@ -1,5 +1,5 @@
--- Refuses changes of dead keys, and changes of a key's identity. As a trigger it also runs for changes that
--- are made by hand.
+-- Refuses changes of revoked or expired keys, and changes of a key's identity. As a trigger it also runs
+-- for changes that are made by hand.
 CREATE OR REPLACE FUNCTION check_api_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

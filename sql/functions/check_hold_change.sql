@@ -1,4 +1,4 @@
--- A hold changes once: when it is captured, is voided or expires.
+-- Refuses changes of a hold, except one: the hold is captured, voided or expires.
 CREATE OR REPLACE FUNCTION check_hold_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

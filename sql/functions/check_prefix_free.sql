@@ -2,7 +2,8 @@
 CREATE OR REPLACE FUNCTION check_prefix_free() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    -- Without the lock, two transactions that insert colliding prefixes concurrently would both pass.
+    -- Without the lock, two transactions that insert colliding prefixes concurrently would both pass the
+    -- check.
     LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE;
     IF EXISTS (
         SELECT FROM tenants t

@@ -1,7 +1,7 @@
 -- Ends all dashboard sessions of an account, regardless of how they were opened. Also deletes all unused
--- links, because such a link could open another session. The caller holds the account's lock. Links are
--- created and used, and sessions are opened, under the same lock, so none is left. Returns the number of
--- links and sessions.
+-- links, because such a link could open another session. The caller holds the account's lock. Creating or
+-- using a link and opening a session take the same lock, so no link or session is left. Returns the number
+-- of links and sessions.
 CREATE OR REPLACE FUNCTION end_dashboard_sessions(
     p_account_id uuid, OUT links bigint, OUT sessions bigint
 )

@@ -1,6 +1,6 @@
--- Returns why a key does not pass, or NULL if it passes. If there are several reasons, the first one counts.
--- The same rule is KeyState::judge in src/domain/verification.rs. The planner inlines this function, so it
--- costs nothing.
+-- Returns the reason why a key is refused, or NULL if it is accepted. If there are several reasons, returns
+-- the first one. KeyState::judge in src/domain/verification.rs implements the same rule. The planner
+-- inlines this function, so it costs nothing.
 CREATE OR REPLACE FUNCTION key_denial(
     p_revoked_at timestamptz, p_expires_at timestamptz, p_enabled boolean, p_account_status text,
     p_now timestamptz

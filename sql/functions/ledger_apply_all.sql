@@ -1,8 +1,8 @@
--- Applies operations of several accounts in one transaction. Accounts whose operations are all purchases
--- that pass are applied together: each statement then starts once for all of them, and starting
--- statements is most of the cost of a small batch. Every other account is applied separately. The
--- arguments and settings are those of ledger_apply. The place of an outcome is the place of its
--- operation.
+-- Applies operations of several accounts in one transaction. Accounts whose operations are all accepted
+-- purchases are applied together. Each statement then starts only once for all of them. This matters
+-- because starting statements is most of the cost of a small batch. Every other account is applied
+-- separately. ledger_apply describes the arguments and settings. The place of an outcome is the place of
+-- its operation.
 CREATE OR REPLACE FUNCTION ledger_apply_all(
     p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[],
     p_open_holds integer, p_key_holds integer, p_purchase_scopes text[]
@@ -17,7 +17,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     -- The accounts of the batch, their rows, and the places of the rows. A row that is locked keeps its
-    -- ctid. NULL: another transaction has the lock, or the account does not exist.
+    -- ctid. A row is NULL if another transaction has locked it, or if the account does not exist.
     v_ids      uuid[];
     v_accounts accounts[];
     v_rows     tid[];
@@ -37,7 +37,7 @@ BEGIN
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS a ON true;
         v_now := ledger_now();
-        -- Rare: accounts with a repeated idempotency key, or with a later attempt of this batch.
+        -- Accounts with a repeated idempotency key, or with a later attempt of this batch. Both are rare.
         v_apart := ARRAY(
             SELECT account_id FROM unnest(p_operations) WHERE idempotency_key IS NOT NULL
             GROUP BY account_id, kind, idempotency_key HAVING count(*) > 1);

@@ -1,7 +1,7 @@
--- Applies the operations of several accounts together, and returns their outcomes. It leaves out an account
--- if one of its operations is not a purchase that passes, or needs a replay or a spend counter. p_ids are
--- accounts; p_accounts are their locked rows, and p_rows the ctids of these. Accounts in p_apart are left
--- out too.
+-- Applies the operations of several accounts together, and returns their outcomes. It omits an account if
+-- one of the account's operations is not an accepted purchase, or needs a replay or a spend counter. p_ids
+-- are accounts, p_accounts are their locked rows, and p_rows are the ctids of these rows. The function also
+-- omits the accounts in p_apart.
 CREATE OR REPLACE FUNCTION ledger_apply_purchases(
     p_operations ledger_operation[], p_now timestamptz, p_ids uuid[], p_accounts accounts[],
     p_rows tid[], p_apart uuid[], p_purchase_scopes text[]

@@ -1,8 +1,9 @@
 -- Decides the operations of a batch that are not in p_settled, in order, and opens and closes their holds.
--- p_left is the unspent part of the spend limit of each of p_keys, or NULL if no key has a limit. p_firsts
--- has for each operation the place of the first operation with the same idempotency key, or is NULL if no
--- key can be repeated. Returns the arguments of ledger_write: outcomes by place, the operations (NULL if no
--- capture or void has completed one), declined idempotency keys, and the account's new balance, held, last_seq.
+-- p_left is the unspent part of the spend limit of each of p_keys, or NULL if no key has a limit. For each
+-- operation, p_firsts contains the place of the first operation with the same idempotency key. It is NULL
+-- if no key can be repeated. Returns the arguments of ledger_write: outcomes by place, the operations (NULL
+-- if no capture or void has completed one), declined idempotency keys, and the account's new balance, held
+-- and last_seq.
 CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
@@ -16,13 +17,13 @@ DECLARE
     v_outcome   ledger_outcome;
     v_completed boolean;
     v_hold      holds;
-    -- From ledger_open_holds, read before the first hold of the batch.
+    -- The result of ledger_open_holds, which is called before the first hold of the batch.
     v_open      bigint[];
-    -- The chain of rotated keys to which the hold's spending counts, and those of p_keys.
+    -- The chain of rotated keys toward which the hold's spending counts, and the chains of p_keys.
     v_hold_as   uuid;
     v_key       integer;
     v_spenders  uuid[];
-    -- By the place of the first operation with an idempotency key: the operation that has used the key.
+    -- The operation that has used an idempotency key, by the place of the first operation with that key.
     v_users     integer[];
     v_user      integer;
 BEGIN

@@ -1,5 +1,5 @@
--- The outcome of an operation that is declined because only p_available is left of the spend limit of
--- p_limited_by, or of the balance if p_limited_by is NULL. The planner inlines this function.
+-- Returns the outcome of an operation that is declined because only p_available is left of the spend limit
+-- of p_limited_by, or of the balance if p_limited_by is NULL. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_decline(
     p_place bigint, p_operation ledger_operation, p_available bigint, p_limited_by ledger_key
 ) RETURNS ledger_outcome

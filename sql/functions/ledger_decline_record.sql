@@ -1,5 +1,5 @@
--- The idempotency record of a declined operation. p_seq and p_held are the account's values at that time.
--- The planner inlines this function.
+-- Returns the idempotency record of a declined operation. p_seq and p_held are the account's values at that
+-- time. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_decline_record(
     p_operation ledger_operation, p_outcome ledger_outcome, p_now timestamptz, p_seq bigint,
     p_held bigint

@@ -1,5 +1,6 @@
--- The outcome of an operation that is done. p_seq and p_balance are the account's values after it. The
--- outcome has them if the operation has made a ledger entry. The planner inlines this function.
+-- Returns the outcome of an operation that is done. p_seq and p_balance are the account's values after the
+-- operation. The outcome contains them if the operation has written a ledger entry. The planner inlines
+-- this function.
 CREATE OR REPLACE FUNCTION ledger_done(
     p_place bigint, p_kind text, p_at timestamptz, p_seq bigint, p_balance bigint
 ) RETURNS ledger_outcome

@@ -1,7 +1,7 @@
--- Returns inconsistencies in the money of the accounts from p_first to p_last. The program itself checks the
--- chains of their entries. Every captured hold, purchase, credit, refund and idempotency record must have
--- its counterpart. The settings make every lookup use an index, whatever the statistics say: with outdated
--- statistics of a ledger that has just grown, other plans would take hours.
+-- Returns inconsistencies in the money of the accounts from p_first to p_last. The program itself checks
+-- the chains of their entries. Every captured hold, purchase, credit, refund and idempotency record must
+-- have its counterpart. The settings make every lookup use an index, regardless of the statistics. If the
+-- statistics are outdated because the ledger has just grown, other plans would take hours.
 CREATE OR REPLACE FUNCTION ledger_faults(p_first uuid, p_last uuid)
 RETURNS TABLE (account_id uuid, fault text)
 LANGUAGE sql STABLE

@@ -1,5 +1,5 @@
--- The outcome if a hold is refused because its key or its account has as many open holds as it may have.
--- NULL: neither has. The planner inlines this function.
+-- Returns the outcome of a hold that is refused because its key or its account has the maximum number of
+-- open holds. Returns NULL if the hold is allowed. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_hold_limit(p_place bigint, p_key_is_full boolean, p_account_is_full boolean)
 RETURNS ledger_outcome
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

@@ -1,5 +1,6 @@
--- The outcome if a hold cannot be captured or voided, or if that was done before. NULL: it can be done now.
--- p_operation.amount is the amount to capture. The planner inlines this function.
+-- Returns the outcome if a hold cannot be captured or voided, or if it has already been captured or voided.
+-- Returns NULL if the operation is possible now. p_operation.amount is the amount to capture. The planner
+-- inlines this function.
 CREATE OR REPLACE FUNCTION ledger_hold_refusal(
     p_place bigint, p_operation ledger_operation, p_hold holds
 ) RETURNS ledger_outcome

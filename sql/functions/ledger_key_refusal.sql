@@ -1,5 +1,5 @@
--- The outcome of an operation whose key does not pass, or NULL if the key passes. p_key is NULL if the
--- account does not have the key. The planner inlines this function.
+-- Returns the outcome of an operation whose key is refused, or NULL if the key is accepted. p_key is NULL
+-- if the account does not have the key. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_key_refusal(p_place bigint, p_key ledger_key)
 RETURNS ledger_outcome
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

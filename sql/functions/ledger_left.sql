@@ -1,6 +1,6 @@
--- The unspent part of the spend limits of keys, in the order of the arguments; NULL for a key without a
--- limit. Open holds count as spent. Written in plpgsql, which keeps the plan: planning the query in every
--- transaction would double the cost of a small batch.
+-- Returns the unspent part of the spend limit of each key, in the order of the arguments, or NULL for a key
+-- without a limit. Open holds count as spent. The function is written in plpgsql, which caches the plan,
+-- because planning the query in every transaction would double the cost of a small batch.
 CREATE OR REPLACE FUNCTION ledger_left(
     p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
 ) RETURNS numeric[]

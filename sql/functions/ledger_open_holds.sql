@@ -1,5 +1,5 @@
--- The numbers of open holds: first of the account, then of each of p_key_ids, in their order. Written in
--- plpgsql, which keeps the plan.
+-- Returns the number of open holds of the account, followed by the number for each of p_key_ids, in their
+-- order. The function is written in plpgsql, which caches the plan.
 CREATE OR REPLACE FUNCTION ledger_open_holds(p_account_id uuid, p_key_ids uuid[]) RETURNS bigint[]
 LANGUAGE plpgsql STABLE AS $$
 BEGIN

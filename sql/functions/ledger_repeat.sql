@@ -1,5 +1,5 @@
--- The outcome of an operation whose idempotency key an earlier operation of the same batch has used: p_first,
--- with the outcome p_made. The planner inlines this function.
+-- Returns the outcome of an operation whose idempotency key has already been used in the same batch. The
+-- earlier operation is p_first, and its outcome is p_made. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_repeat(
     p_place bigint, p_operation ledger_operation, p_first ledger_operation, p_made ledger_outcome
 ) RETURNS ledger_outcome

@@ -1,7 +1,7 @@
--- Outcomes of the operations of a batch that need no decision, by place; NULL for the other operations. The
--- effect of an earlier attempt stands, even if the key has been revoked since. The record of an idempotency
--- key is replayed only if the operation's API key passes. p_with_key is the number of operations with an
--- idempotency key.
+-- Returns the outcomes of the operations of a batch that need no decision, by place, and NULL for the other
+-- operations. The effect of an earlier attempt stands, even if the key has been revoked since. The record
+-- of an idempotency key is replayed only if the operation's API key is accepted. p_with_key is the number
+-- of operations with an idempotency key.
 CREATE OR REPLACE FUNCTION ledger_replay(
     p_account_id uuid, p_attempt integer, p_operations ledger_operation[], p_keys ledger_key[],
     p_with_key bigint

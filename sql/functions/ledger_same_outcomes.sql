@@ -1,4 +1,4 @@
--- The same result for each of p_count operations.
+-- Returns an outcome with this result for each of p_count operations.
 CREATE OR REPLACE FUNCTION ledger_same_outcomes(p_result text, p_count integer)
 RETURNS ledger_outcome[]
 LANGUAGE sql IMMUTABLE AS $$

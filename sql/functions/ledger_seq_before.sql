@@ -1,5 +1,5 @@
--- seq of the account's last entry before a time, or 0 if there is none. A binary search is possible
--- because created_at never decreases as seq grows.
+-- Returns the seq of the account's last entry before a time, or 0 if there is no such entry. A binary
+-- search is possible because created_at never decreases as seq grows.
 CREATE OR REPLACE FUNCTION ledger_seq_before(p_account_id uuid, p_moment timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

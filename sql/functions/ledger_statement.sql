@@ -1,6 +1,6 @@
--- The entries of an account with p_after < seq <= p_last, in either direction, optionally only those of
--- one key or one kind. Each branch uses one index in one direction: a partial index finds the few entries
--- of a rare kind among many purchases.
+-- Returns the entries of an account with p_after < seq <= p_last, in either direction, optionally only the
+-- entries of one key or one kind. Each branch uses one index in one direction. A partial index finds the
+-- few entries of a rare kind among many purchases.
 CREATE OR REPLACE FUNCTION ledger_statement(
     p_account_id uuid, p_after bigint, p_last bigint, p_key_id uuid, p_kind text,
     p_ascending boolean, p_limit bigint
@@ -15,7 +15,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_seqs bigint[];
-    -- 1 sorts oldest first, -1 newest first.
+    -- 1 sorts oldest first, and -1 sorts newest first.
     v_sign integer := CASE WHEN p_ascending THEN 1 ELSE -1 END;
 BEGIN
     IF p_key_id IS NOT NULL AND p_kind IS DISTINCT FROM 'purchase' AND p_kind IS NOT NULL THEN

@@ -1,9 +1,10 @@
--- Voids those of an account's holds that are open, and releases their amounts. Returns the ids of the voided
--- holds and the sum of their amounts. Holds that have expired become expired instead.
+-- Voids the open holds among the given holds of an account, and releases their amounts. Returns the ids of
+-- the voided holds and the sum of their amounts. Marks holds whose time has passed as expired instead of
+-- voided.
 --
--- Everything that changes a hold locks the account first, then keys, then holds: batches, the revocation of
--- a key, and this function. So a capture either comes first, or finds the hold voided, and nothing
--- deadlocks. The program takes the lock before; the function takes it as well, for changes by hand.
+-- Batches, revocations and this function all lock first the account, then keys, then holds. So a capture
+-- either comes first or finds the hold voided, and there are no deadlocks. The program already holds the
+-- account's lock when it calls this function. The function also takes the lock, for changes by hand.
 CREATE OR REPLACE FUNCTION ledger_void_holds(
     p_account_id uuid, p_hold_ids uuid[], p_reason text, OUT hold_ids uuid[], OUT voided_amount bigint
 )

@@ -2,9 +2,9 @@
 -- and idempotency records. The fields of p_operations and p_outcomes have different names, so that queries
 -- can pair their elements by place.
 --
--- p_account is the account before the batch; p_balance, p_held and p_seq are its new values. p_counted
--- says whether the account has spend counters. The function returns p_outcomes, because evaluating a call
--- costs less than a PERFORM, which starts a statement.
+-- p_account is the account before the batch. p_balance, p_held and p_seq are its new values. p_counted says
+-- whether the account has spend counters. The function returns p_outcomes so that a caller can evaluate it
+-- as an expression, which costs less than a PERFORM, because a PERFORM starts a statement.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_outcomes ledger_outcome[], p_declined ledger_decline_record[], p_keys ledger_key[],

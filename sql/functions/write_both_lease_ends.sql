@@ -1,8 +1,10 @@
--- Keeps `lease_expires_at` and `lease_ends_at` equal: binaries of the previous version write only
--- the former, binaries of this version only the latter. If a statement writes both, the latter wins.
+-- Keeps `lease_expires_at` and `lease_ends_at` equal, because binaries of the previous version write only
+-- the former, and binaries of this version write only the latter. If a statement writes both, the latter
+-- takes precedence.
 --
--- This name comes last among the functions that have triggers. So the loader locks `nodes` after the
--- other tables, and leases are renewed while it waits for the locks of those.
+-- In alphabetical order, this name comes last among the functions that have triggers. So the loader locks
+-- `nodes` after the other tables, and nodes can renew their leases while the loader waits for the other
+-- locks.
 CREATE OR REPLACE FUNCTION write_both_lease_ends() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "e809e8820203aaf51b92adbccc4670dab955cf98301e61098ce2f83f907670c8";
+const DIGEST: &str = "d6ecf2bc48c88ab3fd725105a34927c1b646fdaacf6f4cacd71845aa5d632ca9";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
