@@ -313,7 +313,8 @@ impl Slot {
             Err(denied) => (Some(denied.reason), denied.principal.clone()),
         };
         let mark = Mark::new(denial)?;
-        let (hash, _) = hash.as_bytes().split_first_chunk().expect("32 bytes have 31 in front");
+        let (hash, _) =
+            hash.as_bytes().split_first_chunk().expect("32 bytes have a prefix of 31 bytes");
         Some(Self { hash: *hash, mark, principal })
     }
 
@@ -322,7 +323,7 @@ impl Slot {
     }
 
     fn tag(&self) -> KeyTag {
-        let (first, _) = self.hash.split_first_chunk().expect("31 bytes have 8 in front");
+        let (first, _) = self.hash.split_first_chunk().expect("31 bytes have a prefix of 8 bytes");
         KeyTag::from_bits(u64::from_be_bytes(*first))
     }
 

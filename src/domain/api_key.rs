@@ -212,9 +212,9 @@ impl KeyHash {
 
     /// The tag that nodes use to announce a change of the key.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "32 bytes always begin with 8")]
+    #[expect(clippy::missing_panics_doc, reason = "32 bytes have a prefix of 8 bytes")]
     pub fn tag(&self) -> KeyTag {
-        let (first, _) = self.0.split_first_chunk().expect("32 bytes have 8 in front");
+        let (first, _) = self.0.split_first_chunk().expect("32 bytes have a prefix of 8 bytes");
         KeyTag(u64::from_be_bytes(*first))
     }
 }

@@ -215,7 +215,7 @@ impl ReturnOrigins {
         Ok(Self(distinct))
     }
 
-    /// Whether the origin of the URL is in the list: the same scheme, host and port.
+    /// Whether the list contains the origin of the URL, with the same scheme, host and port.
     #[must_use]
     pub fn allow(&self, url: &ReturnUrl) -> bool {
         self.0.contains(url.origin())

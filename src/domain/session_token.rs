@@ -79,9 +79,9 @@ impl TokenHash {
 
     /// The id of the session whose token has this hash.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "a hash of 32 bytes has 16 bytes in front")]
+    #[expect(clippy::missing_panics_doc, reason = "a hash of 32 bytes has a prefix of 16 bytes")]
     pub fn session_id(&self) -> SessionId {
-        let (first, _) = self.0.split_first_chunk().expect("32 bytes have 16 in front");
+        let (first, _) = self.0.split_first_chunk().expect("32 bytes have a prefix of 16 bytes");
         SessionId(Uuid::from_bytes(*first))
     }
 }

@@ -191,7 +191,7 @@ impl Metadata {
         if has_large_number(&value) {
             return Err(MetadataError::Number);
         }
-        let Value::Object(object) = value else { unreachable!("made an object above") };
+        let Value::Object(object) = value else { unreachable!("the value is an object") };
         Ok(Self(object))
     }
 

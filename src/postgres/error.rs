@@ -54,7 +54,7 @@ pub enum StartError {
     )]
     NoServerUser,
 
-    /// Postgres is not installed, or not in a directory that was searched.
+    /// Postgres is not installed, or is in a directory that was not searched.
     #[error(
         "Postgres was not found: no directory of PATH, /usr/lib/postgresql/*/bin, \
          /usr/pgsql-*/bin and Homebrew's postgresql@*/bin contains both `initdb` and `postgres` as \

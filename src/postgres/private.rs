@@ -24,7 +24,7 @@ use super::{
     timing::{POLL_INTERVAL, START_TIMEOUT},
 };
 
-/// A Postgres that this process runs, or that another Tollgate process runs and this one uses.
+/// A private Postgres that this process either runs or is attached to.
 ///
 /// If this process runs the server, dropping this value stops the server.
 #[derive(Debug)]

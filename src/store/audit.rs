@@ -107,7 +107,7 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         let before = before.map_or(Uuid::max(), AuditEventId::uuid);
         let account_id = filter.account.as_ref().map(|name| tenant.account_id(name));
-        // Each index has its own statement.
+        // Each filter has its own statement, so that Postgres uses the matching index.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {
                 self.read(|mut connection| async move {

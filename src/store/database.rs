@@ -135,9 +135,9 @@ impl Store {
         if !urls.is_empty() {
             warn!(
                 settings = urls.join(", "),
-                "connections to Postgres are not encrypted: passwords and data cross the network \
-                 in plain text; use sslmode=verify-full instead of disable, in the URL or in \
-                 PGSSLMODE"
+                "connections to Postgres are not encrypted, so passwords and data cross the \
+                 network in plain text. Use sslmode=verify-full instead of disable, in the URL or \
+                 in PGSSLMODE"
             );
         }
     }
@@ -163,9 +163,9 @@ impl Store {
         }
         warn!(
             reason,
-            "Postgres allows fewer connections than this node may open: further ones wait in the \
-             pooler of DATABASE_URL, which in session mode needs one connection to Postgres for \
-             each of them, and requests that wait too long get 503"
+            "Postgres allows fewer connections than this node may open. Further connections wait in \
+             the pooler of DATABASE_URL, because in session mode it needs one connection to \
+             Postgres for each of them. Requests that wait too long get 503"
         );
         Ok(())
     }

@@ -55,7 +55,7 @@ struct Known {
     refused_since: Option<Instant>,
 }
 
-/// The number of sessions so far. A connection from an earlier epoch may be to another server.
+/// The number of sessions so far. A connection from an earlier epoch may use another server.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Epoch(u64);
 
@@ -168,7 +168,7 @@ impl Servers {
     pub fn split(&self, is_split: bool) {
         if std::mem::replace(&mut self.lock().is_split, is_split) != is_split && is_split {
             error!(
-                "two hosts are primaries on the same timeline: two standbys were promoted, and each \
+                "two hosts are primaries on one timeline. Two standbys were promoted, and each \
                  acknowledges commits that the other does not have. Stop one of them"
             );
         }

@@ -73,7 +73,7 @@ pub(in crate::store) struct NewSession<'a> {
 
 impl NewSession<'_> {
     /// Inserts the session and records the event. Call this under the account's lock. A call that
-    /// ends all sessions of the account holds this lock, so it finds this session.
+    /// ends all sessions of the account takes the same lock, so it cannot miss this session.
     pub async fn open(
         self,
         connection: &mut Connection,

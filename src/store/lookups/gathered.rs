@@ -49,14 +49,14 @@ pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
 
 /// The result of a statement.
 pub(in crate::store) struct Read<R> {
-    /// The server that answered.
+    /// The server that responded.
     pub server: ServerId,
     pub rows: Vec<R>,
 }
 
 /// The result of one lookup.
 pub(in crate::store) struct Found<R> {
-    /// The server that answered.
+    /// The server that responded.
     pub server: ServerId,
     pub row: Option<Arc<R>>,
 }

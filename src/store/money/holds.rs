@@ -153,8 +153,8 @@ impl Store {
         let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), HoldId::uuid);
         let key_id = filter.key_id.map(KeyId::uuid);
-        // Each index has its own statement. Holds that are due but not released yet count as
-        // expired.
+        // Each filter has its own statement, so that Postgres uses the matching index. Holds that
+        // are due but not released yet count as expired.
         let rows = match (filter.status.map(HoldStatus::as_str), key_id) {
             (Some(status), key_id) => {
                 self.read(|mut connection| async move {

@@ -123,7 +123,7 @@ impl Store {
         let _timer = self.timer("list_purchases");
         let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
-        // Each index has its own statement.
+        // Each filter has its own statement, so that Postgres uses the matching index.
         let rows = match key_id.map(KeyId::uuid) {
             Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {

@@ -30,7 +30,7 @@ pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 /// The shortest and the longest lease that can be configured.
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
 
-/// Time limit for connecting. After it, the next attempt may reach a database that responds.
+/// Time limit for connecting. After this time, the next attempt may reach a database that responds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has not renewed its lease for this many leases is gone, and its row is deleted.
