@@ -230,8 +230,8 @@ impl Shard {
 
     fn grow(&mut self) {
         // The sizes are the maximum, its half, its quarter and so on, so each step approximately
-        // doubles the size. If the sizes were the minimum times powers of two, the last step could
-        // be small, and would move all entries for little room.
+        // doubles the size. If the size doubled from the minimum, the last step could be small. It
+        // would move all entries, but add few slots.
         let mut number = self.most_slots();
         while number.div_ceil(2) > self.slots.len().max(MIN_SLOTS) {
             number = number.div_ceil(2);

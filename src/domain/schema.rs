@@ -14,7 +14,7 @@ use utoipa::{
 /// Schemas by name, in the order of the document.
 pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// The schema of a type, by its name.
+/// Returns the name of a type and its schema.
 pub(crate) fn entry<T: ToSchema>() -> (String, RefOr<Schema>) {
     (T::name().into_owned(), T::schema())
 }
@@ -24,7 +24,7 @@ pub(crate) fn string(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
 
-/// The schema of a string with a named format.
+/// The schema of a string with a format name.
 pub(crate) fn formatted(format: &str, description: &str) -> ObjectBuilder {
     string(description).format(Some(SchemaFormat::Custom(format.to_owned())))
 }
@@ -65,7 +65,7 @@ fn lines(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
 }
 
-/// Gives a type a schema of its own. Other schemas refer to it by its name.
+/// Gives a type its own schema. Other schemas refer to this schema by its name.
 macro_rules! named {
     ($type:ty, $name:expr, $schema:expr) => {
         impl utoipa::PartialSchema for $type {
@@ -83,7 +83,7 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// Gives a type the schema of another type, because a client need not distinguish them.
+/// Gives a type the schema of another type. Use it if clients need not distinguish the two types.
 macro_rules! same_as {
     ($type:ty, $other:ty) => {
         impl utoipa::PartialSchema for $type {

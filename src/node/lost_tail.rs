@@ -111,8 +111,8 @@ impl Check {
         let Some(first) = lost.first() else { return Ok(()) };
         self.counters.revokes.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged revocations of the last minute: repeating them; the \
-             first is of the key {}",
+            "the database lost {} acknowledged revocations of the last minute: repeating them. The \
+             first one revoked the key {}",
             lost.len(),
             first.key_id
         );

@@ -22,8 +22,8 @@ impl Store {
         &self.acknowledged
     }
 
-    /// Finds those of at most [`MAX_LOOKED_FOR`] entries that this server lacks. An entry with the
-    /// same seq but another cause also counts as lost.
+    /// Finds the given entries that this server lacks. Pass at most [`MAX_LOOKED_FOR`] entries. An
+    /// entry with the same seq but another cause also counts as lost.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_entries(
         &self,
@@ -61,8 +61,8 @@ impl Store {
         Ok(at_places(entries, places).copied().collect())
     }
 
-    /// Finds those of at most [`MAX_LOOKED_FOR`] revocations that this server lacks. A revocation
-    /// is lost if the server has the key, and the key is live.
+    /// Finds the given revocations that this server lacks. Pass at most [`MAX_LOOKED_FOR`]
+    /// revocations. A revocation is lost if the server has the key, and the key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Number of times that each connection is queried for its session. Other clients of the pooler may
-/// use its sessions meanwhile, so one query is not enough.
+/// use its sessions at the same time, so one query is not enough.
 const ROUNDS: usize = 3;
 
 /// The order in which the two connections are queried. With this order, a pooler that assigns its

@@ -62,15 +62,15 @@ pub(super) struct Epoch(u64);
 /// The reason why a connection is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
-    /// Its server is a standby.
+    /// The server is a standby.
     Standby,
-    /// Another server was promoted in its place.
+    /// The server was deposed by the promotion of another one.
     Deposed,
-    /// Its database is not the database of the first session.
+    /// The server's database is not the database of the first session.
     OtherDatabase,
-    /// Its server is not the server of the session.
+    /// The server is not the server of the session.
     OtherServer,
-    /// Its first statements failed.
+    /// The first statements on the connection failed.
     Failed,
 }
 

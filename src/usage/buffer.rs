@@ -344,7 +344,7 @@ mod tests {
     fn keys_are_spread_evenly_over_the_shards() {
         let buffer = buffer();
         for number in 0..1000_u128 {
-            // These bits are spread as evenly as those of an id.
+            // These bits are spread as evenly as the bits of an id.
             let bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
             buffer.record(&key(bits), UsageOutcome::Valid);
         }
