@@ -10,7 +10,8 @@
 //! share. `http` and `dashboard` use it, and it uses only `domain` and `auth`. Only `store` and
 //! `schema` use sqlx, only `config` reads the environment, and `domain` does no I/O.
 
-// Each async function adds a level to a request's future, which exceeds the default limit of 128.
+// Each async function adds a level to the type of a request's future. The type has more levels than
+// the default limit of 128.
 #![recursion_limit = "256"]
 
 pub mod auth;

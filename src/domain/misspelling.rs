@@ -11,8 +11,8 @@ pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 }
 
 /// Counts the letters that differ, are missing, are superfluous, or are swapped with their
-/// neighbour. Returns `None` if there are too many for a misspelling. Shorter names may have fewer
-/// edits.
+/// neighbour. Returns `None` if there are too many for a misspelling. The limit is lower for
+/// shorter names.
 pub fn edits(given: &str, known: &str) -> Option<usize> {
     let (length, known_length) = (given.chars().count(), known.chars().count());
     let max_edits = (length / 3).clamp(1, MAX_EDITS);

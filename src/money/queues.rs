@@ -13,7 +13,7 @@ use crate::{
     store::{BatchOutcome, MAX_BATCH, Operation, StoreError},
 };
 
-/// Maximum number of waiting operations of one account. Above it, a request gets a 503.
+/// Maximum number of waiting operations of one account. Further requests get a 503.
 pub(super) const MAX_WAITING_OF_ACCOUNT: usize = 2000;
 
 /// Maximum number of waiting operations of all accounts together.

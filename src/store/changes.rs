@@ -55,7 +55,8 @@ pub(super) struct Changes {
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
     pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
-    /// The callback that gets the server on which this node has committed a change.
+    /// The callback for commits of this node. Its argument is the server on which the node has
+    /// committed a change.
     pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
 }
 

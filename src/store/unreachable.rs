@@ -87,7 +87,7 @@ fn failed_io(
         ),
         ErrorKind::PermissionDenied if is_socket => {
             "The user of this process may not use the socket. Check unix_socket_permissions of \
-             Postgres, and the rights of the directory"
+             Postgres, and the permissions of the directory"
                 .to_owned()
         }
         // A connection to a host opens only certificate and key files.

@@ -123,7 +123,8 @@ impl UsageBuffer {
     }
 
     fn shard(&self, key_id: KeyId) -> MutexGuard<'_, Shard> {
-        // The shard depends on other bits than the bucket in the shard's map.
+        // The upper half of the bits chooses the shard, because the shard's map uses other bits to
+        // choose a bucket.
         let bits = random_bits(key_id.uuid().as_bytes()) >> 32;
         lock(&self.shards[bits as usize % SHARDS])
     }

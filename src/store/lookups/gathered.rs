@@ -26,7 +26,7 @@ use crate::{
 /// Maximum number of hashes in one statement.
 const MAX_BATCH: usize = 128;
 
-/// Maximum number of waiting hashes. Above it, a request gets a 503.
+/// Maximum number of waiting hashes. Further requests get a 503.
 const MAX_WAITING: usize = 65_536;
 
 /// Pause before a connection to an unwanted server is replaced.

@@ -19,7 +19,7 @@ use crate::{
 /// One line of an account's statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LedgerEntry {
-    /// 1, 2, 3, … within the account, without gaps.
+    /// The number of the entry. The entries of an account have the numbers 1, 2, 3, … without gaps.
     pub seq: i64,
     /// The amount in minor units. It is positive if the entry raises the balance, and negative if
     /// it lowers the balance.

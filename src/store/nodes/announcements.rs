@@ -71,8 +71,8 @@ impl Store {
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Sets the function that gets the server on which this node has committed a change. The store
-    /// calls it before the change returns.
+    /// Sets the function to call with the server on which this node has committed a change. The
+    /// store calls it before the change returns.
     ///
     /// # Panics
     ///
