@@ -64,8 +64,8 @@ fn read_signature(text: &str) -> Result<(Signature, RecoveryId), SignatureError>
         _ => return Err(SignatureError::Malformed),
     };
     let signature = Signature::from_slice(scalars).map_err(|_| SignatureError::Malformed)?;
-    // Each signature has a counterpart with the other s. Only one of the two is accepted, so that
-    // nobody can derive a second signature from the first.
+    // Each signature has a second form with another s. Only one of the two forms is accepted, so
+    // that nobody can derive a second valid signature from the first.
     if signature.normalize_s() != signature {
         return Err(SignatureError::HighS);
     }

@@ -12,9 +12,9 @@ pub const SSL_MODES: [&str; 6] =
 /// Requires TLS for a host that is neither a loopback address nor a socket. An sslmode in the URL
 /// or in PGSSLMODE can change this.
 ///
-/// Without an sslmode, sqlx prefers TLS. An attacker on the network could then turn TLS off by
-/// answering that the server has none. PGSSLMODE=prefer is treated as if PGSSLMODE were not set, so
-/// only the URL can request `prefer`.
+/// Without an sslmode, sqlx prefers TLS. An attacker on the network could then disable TLS by
+/// responding that the server does not support it. PGSSLMODE=prefer is treated as if PGSSLMODE were
+/// not set, so only the URL can request `prefer`.
 pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgConnectOptions {
     if is_local(&options) {
         return options;

@@ -56,8 +56,8 @@ pub(super) struct KeyRow {
 }
 
 /// Defines a query that returns [`KeyRow`]s. `$rest` follows the table `api_keys`, whose alias is
-/// `k`. The status of a key is its status when the statement began. If an earlier statement waited
-/// for a lock, that is after the wait.
+/// `k`. The status of a key is its status when this statement began. A statement that runs after
+/// the wait for a lock therefore returns the status after the wait.
 macro_rules! select_keys {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
