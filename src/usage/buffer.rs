@@ -171,7 +171,7 @@ impl Usage {
     }
 }
 
-/// A hasher for ids of keys, which are UUIDv7s. The hash consists of random bits, which clients
+/// A hasher for the id of a key, a UUIDv7. The hash consists of its random bits, which clients
 /// cannot choose.
 #[derive(Default)]
 struct RandomBits(u64);
