@@ -112,9 +112,9 @@ impl Demo {
             let key = example.make(&store).await?;
             exports.push(format!("export {}={}", example.variable, key.expose()));
         }
-        drop(hearing);
         let public_url = service.public_url()?;
         let link = EXAMPLES[0].link(&store, &public_url).await?;
+        drop(hearing);
         let text = Text {
             address: service.address()?,
             has_docs: service.has_docs(),

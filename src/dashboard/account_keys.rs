@@ -1,15 +1,18 @@
-//! Reads the keys of the visitor's account and their maximum number, for several pages.
+//! Reads the keys of the visitor's account, their maximum number and their last uses, for several
+//! pages.
+
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use super::session::Visitor;
 use crate::{
-    domain::{lifecycle::KeyStatusFilter, tenant::MAX_KEYS_LIMIT},
+    domain::{id::KeyId, lifecycle::KeyStatusFilter, tenant::MAX_KEYS_LIMIT, timestamp::Timestamp},
     state::AppState,
     store::{ApiKey, StoreError},
 };
 
 /// Maximum number of live keys of an account: the highest cap, and the same number of keys in their
 /// grace period.
-const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
+pub const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
 
 /// Maximum number of keys that other pages show by name. Older keys appear with their ids.
 const NAMED: i64 = 200;
@@ -37,6 +40,37 @@ pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKe
 /// Counts the live keys that count toward the cap. A key that was rotated out does not.
 pub fn count_toward_cap(live: &[ApiKey]) -> usize {
     live.iter().filter(|key| key.rotated_to.is_none()).count()
+}
+
+/// How long a page about keys waits for details that it can omit.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// When keys were last used.
+pub struct LastUses(BTreeMap<KeyId, Timestamp>);
+
+impl LastUses {
+    /// Reads the last uses of these keys. If the database fails or takes too long, only the
+    /// recorded uses count, because owners revoke keys on these pages.
+    pub async fn read(state: &AppState, visitor: &Visitor, keys: &[ApiKey]) -> Self {
+        let (tenant, account) = (visitor.tenant(), visitor.account());
+        let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
+        let reading = state.store().newest_purchases(tenant, account, &ids);
+        let error: Box<dyn Error + Send + Sync> =
+            match tokio::time::timeout(PATIENCE, reading).await {
+                Ok(Ok(newest)) => return Self(newest),
+                Ok(Err(error)) => error.into(),
+                Err(late) => late.into(),
+            };
+        let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
+        tracing::warn!(tenant, error, "failed to read the newest purchases of keys");
+        Self(BTreeMap::new())
+    }
+
+    /// Returns the time of the last recorded use or of the newest purchase, whichever is later.
+    /// Nodes record uses a few seconds late.
+    pub fn of(&self, key: &ApiKey) -> Option<Timestamp> {
+        key.last_used_at.max(self.0.get(&key.id).copied())
+    }
 }
 
 /// Returns the maximum number of live keys.

@@ -10,7 +10,7 @@ use super::{
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
         frame::Nav,
     },
-    search::{MAX_CHARACTERS, Scan, Search},
+    search::{self, MAX_CHARACTERS, Scan, Search},
     session::Visitor,
 };
 use crate::{
@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-/// Maximum number of entries on a page.
-const LENGTH: usize = 50;
+/// The parameters that select and order the entries.
+const FILTERS: [&str; 6] = ["from", "to", "key", "kind", "q", "order"];
 
 /// `GET /dashboard/balance`
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
@@ -41,6 +41,9 @@ pub async fn get(
     visitor: Visitor,
     Query(mut query): Query,
 ) -> Result<Response, Failure> {
+    if let Some(redirect) = search::without_key("/dashboard/balance", &query) {
+        return Ok(redirect);
+    }
     let filter = read_filter(&mut query);
     let key = chosen_key(&state, &visitor, &mut query, &filter).await?;
     page(&state, &visitor, &query, filter, key).await
@@ -143,7 +146,7 @@ async fn entries(
     let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
     let order = order(query);
     let whole = store.find_entry_range(tenant, account, &filter).await?;
-    let mut scan = Scan::new(search, LENGTH, query.text("cursor").parse().ok());
+    let mut scan = Scan::new(search, search::LENGTH, query.text("cursor").parse().ok());
     while let Some((position, limit)) = scan.next_read() {
         let range = match (position, order) {
             (None, _) => whole,
@@ -192,7 +195,6 @@ fn filters(query: &Form, search: &Search, keys: &[ApiKey]) -> StatementFilters {
         Choice::new(key.id.to_string(), format!("{} ({})", key.settings.name, key.hint), chosen)
     };
     let all_keys = Choice::new("", "All keys", chosen);
-    let names = ["from", "to", "key", "kind", "q", "order"];
     let orders = [("", "Newest first"), ("asc", "Oldest first")];
     StatementFilters {
         from: query.field("from"),
@@ -204,13 +206,12 @@ fn filters(query: &Form, search: &Search, keys: &[ApiKey]) -> StatementFilters {
         search: search.text().to_owned(),
         search_length: MAX_CHARACTERS,
         order: orders.map(|(value, label)| Choice::new(value, label, query.text("order"))).into(),
-        active: names.iter().any(|name| !query.text(name).is_empty()),
+        active: FILTERS.iter().any(|name| !query.text(name).is_empty()),
     }
 }
 
 fn next_url(query: &Form, seq: i64) -> String {
-    let names = ["from", "to", "key", "kind", "q", "order"];
-    let mut parameters = names.map(|name| (name, query.text(name))).to_vec();
+    let mut parameters = FILTERS.map(|name| (name, query.text(name))).to_vec();
     let seq = seq.to_string();
     parameters.push(("cursor", &seq));
     link("/dashboard/balance", &parameters)

@@ -42,12 +42,6 @@ const PATH: &str = "/dashboard/holds";
 
 const TITLE: &str = "Open holds";
 
-/// Maximum number of holds on a page.
-const LENGTH: usize = 50;
-
-/// A longer list than this has a search form.
-const SHORT: usize = 8;
-
 /// The id of a hold in the path. A malformed id gets the response for an unknown id.
 pub struct HoldInPath(HoldId);
 
@@ -67,6 +61,9 @@ pub async fn list(
     visitor: Visitor,
     Query(query): Query,
 ) -> Result<Response, Failure> {
+    if let Some(redirect) = search::without_key(PATH, &query) {
+        return Ok(redirect);
+    }
     let frame = if is_voided(&state, &visitor, &query).await {
         visitor.frame_after(TITLE, nav(&visitor), &query)
     } else {
@@ -144,14 +141,14 @@ async fn page(
         state.store().list_holds(tenant, account, &filter, None, i64::from(MAX_OPEN_HOLDS)).await?;
     let names = Names::of(visitor, &named_keys(state, visitor).await?);
     let (search, sort) = (Search::of(query), HoldSort::of(query));
-    let form = (holds.len() > SHORT || search.is_active()).then(|| {
+    let form = (holds.len() > search::SHORT || search.is_active()).then(|| {
         let label = "Search by reference, ID or key";
         search::form(query, &search, PATH, label, &["key"], sort.choices())
     });
     let empty = if holds.is_empty() { "No open holds." } else { "No holds match." };
     holds.retain(|hold| is_found(&search, hold, &names));
     sort.apply(&mut holds);
-    let (previous, next) = Pages::of(query, LENGTH).cut(&mut holds);
+    let (previous, next) = Pages::of(query, search::LENGTH).cut(&mut holds);
     let to_page = |number| page_url(PATH, query, &["key", "q", "sort"], number);
     let table = HoldTable {
         rows: holds.into_iter().map(|hold| row(visitor, hold, &names)).collect(),

@@ -3,6 +3,7 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
+    account_keys::LastUses,
     events::{self, Names},
     holds,
     key_claims::is_done,
@@ -31,7 +32,9 @@ use crate::{
         usage::{Granularity, OutcomeCounts, UsageOutcome, UsageRange},
     },
     state::AppState,
-    store::{ApiKey, AuditFilter, HoldFilter, PurchasesByHour, Refusal, StoreError},
+    store::{
+        ACTIVITY_HOURS, ApiKey, AuditFilter, HoldFilter, PurchasesByHour, Refusal, StoreError,
+    },
     web::{
         chart::{Chart, Step, bar_chart},
         failure::Failure,
@@ -137,7 +140,7 @@ async fn page(
         purchases,
         purchases_url: purchases_url(key.id),
         events,
-        key: view(state, visitor, key, &usage.purchases).await?,
+        key: view(state, visitor, key).await?,
     };
     show_with(status, &page)
 }
@@ -162,22 +165,18 @@ async fn open_holds(
     })
 }
 
-async fn view(
-    state: &AppState,
-    visitor: &Visitor,
-    key: &ApiKey,
-    purchases: &PurchasesByHour,
-) -> Result<KeyView, Failure> {
+async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyView, Failure> {
     let now = visitor.now();
     let live = key.status == KeyStatus::Live;
     let may = live && !visitor.is_suspended();
     let soon = expires_soon(key, now);
+    let last_used = LastUses::read(state, visitor, std::slice::from_ref(key)).await.of(key);
     Ok(KeyView {
         head: key_head(key),
         access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key, visitor.is_suspended()),
         created: format::moment(key.created_at, None),
-        last_used: purchases.last_used(key.last_used_at).map(|at| format::moment(at, Some(now))),
+        last_used: last_used.map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, Some(now))),
         expires_soon: soon,
         facts: facts(&key.settings, visitor.currency()),
@@ -282,11 +281,8 @@ fn count_purchases_as_calls(
     days: &mut [(Timestamp, OutcomeCounts)],
     purchases: &PurchasesByHour,
 ) {
-    for ((start, counts), purchases) in hours.iter_mut().zip(purchases.counts) {
-        let missing = purchases - passed(counts);
-        if missing <= 0 {
-            continue;
-        }
+    for (hour, (start, counts)) in hours.iter_mut().enumerate().take(ACTIVITY_HOURS) {
+        let missing = purchases.missing_calls(hour, passed(counts));
         counts.add(UsageOutcome::Valid, missing);
         if let Some((_, day)) = days.iter_mut().rev().find(|(day, _)| day <= start) {
             day.add(UsageOutcome::Valid, missing);

@@ -1,19 +1,19 @@
 //! The list of an account's keys, and the actions that need only a button: disable, enable and
 //! revoke.
 
-use std::{cmp::Reverse, collections::BTreeMap, error::Error, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, error::Error};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    account_keys::{cap, count_toward_cap, live_keys, newest_keys},
+    account_keys::{LastUses, MAX_LISTED, PATIENCE, cap, count_toward_cap, live_keys, newest_keys},
     key_claims::is_done,
     key_detail,
     key_in_path::KeyInPath,
     pages::{
         frame::{Frame, Nav},
         key_actions::RevokePage,
-        key_views::Access,
+        key_views::{Access, KeyState},
         keys::{KeyFigures, KeyRow, KeysPage},
     },
     search::{self, Pages, Search, page_url},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     domain::{
         dashboard::DashboardRight, id::KeyId, key_settings::KeyChange, lifecycle::KeyStatus,
-        text::Reason, timestamp::Timestamp,
+        text::Reason,
     },
     state::AppState,
     store::{ApiKey, KeyActivity},
@@ -41,15 +41,6 @@ use crate::{
 
 const PATH: &str = "/dashboard/keys";
 
-/// Maximum number of keys on a page of the list.
-const LENGTH: usize = 50;
-
-/// A longer list than this has a search form.
-const SHORT: usize = 8;
-
-/// How long the list waits for the activity of the keys.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// `GET /dashboard/keys`
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn list(
@@ -57,26 +48,31 @@ pub async fn list(
     visitor: Visitor,
     Query(query): Query,
 ) -> Result<Response, Failure> {
+    if let Some(redirect) = search::without_key(PATH, &query) {
+        return Ok(redirect);
+    }
     let shows_all = query.text("show") == "all";
     let live = live_keys(&state, &visitor).await?;
     let live_count = count_toward_cap(&live);
     let mut keys = if shows_all { newest_keys(&state, &visitor).await? } else { live };
     let (search, sort) = (Search::of(&query), KeySort::of(&query));
-    let form = (keys.len() > SHORT || search.is_active()).then(|| {
+    let form = (keys.len() > search::SHORT || search.is_active()).then(|| {
         let label = "Search by name, ID or visible characters of the key";
         search::form(&query, &search, PATH, label, &["show"], sort.choices())
     });
     let total = keys.len();
     keys.retain(|key| search.matches([key.settings.name.as_str(), &key.hint, &key.id.to_string()]));
     let nothing_found = keys.is_empty() && total > 0;
-    sort.apply(&mut keys);
-    let (previous, next) = Pages::of(&query, LENGTH).cut(&mut keys);
+    let last_uses = LastUses::read(&state, &visitor, &keys).await;
+    sort.apply(&mut keys, &last_uses);
+    let (previous, next) = Pages::of(&query, search::LENGTH).cut(&mut keys);
     let to_page = |number| page_url(PATH, &query, &["show", "q", "sort"], number);
     let frame = list_frame(&state, &visitor, &query).await;
     let activity = activity(&state, &visitor, &keys).await;
+    let state_of = |key: &ApiKey| key_state(key, visitor.is_suspended());
     let rows = keys.iter().map(|key| {
         let activity = activity.as_ref().and_then(|activity| activity.get(&key.id));
-        row(&visitor, key, activity)
+        row(&visitor, key, &last_uses, activity)
     });
     show(&KeysPage {
         frame,
@@ -86,17 +82,13 @@ pub async fn list(
         shows_all,
         search: form,
         nothing_found,
-        rotated_out: keys.iter().any(is_rotated_out),
+        rotated_out: keys.iter().any(|key| state_of(key) == KeyState::RotatedOut),
+        shows_newest: total == usize::try_from(MAX_LISTED).unwrap_or(usize::MAX),
         previous_url: previous.map(to_page),
         next_url: next.map(to_page),
         example_url: example_url(&state),
         env_name: env_name(visitor.tenant()),
     })
-}
-
-/// Whether the key is in its grace period: it is live, but does not count toward the cap.
-fn is_rotated_out(key: &ApiKey) -> bool {
-    key.status == KeyStatus::Live && key.rotated_to.is_some()
 }
 
 /// The orders of the list.
@@ -129,11 +121,11 @@ impl KeySort {
     }
 
     /// Sorts keys that are newest first. Keys that compare equal stay in this order.
-    fn apply(self, keys: &mut [ApiKey]) {
+    fn apply(self, keys: &mut [ApiKey], last_uses: &LastUses) {
         match self {
             Self::Created => {}
             Self::Name => keys.sort_by_cached_key(|key| key.settings.name.as_str().to_lowercase()),
-            Self::LastUsed => keys.sort_by_key(|key| Reverse(key.last_used_at)),
+            Self::LastUsed => keys.sort_by_key(|key| Reverse(last_uses.of(key))),
             Self::Expiry => keys.sort_by_key(|key| {
                 let expires_at = key.settings.expires_at;
                 (expires_at.is_none(), expires_at)
@@ -177,7 +169,12 @@ async fn activity(
     None
 }
 
-fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRow {
+fn row(
+    visitor: &Visitor,
+    key: &ApiKey,
+    last_uses: &LastUses,
+    activity: Option<&KeyActivity>,
+) -> KeyRow {
     let now = visitor.now();
     let soon = expires_soon(key, now);
     KeyRow {
@@ -185,7 +182,7 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
         access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key, visitor.is_suspended()),
         created: format::day(key.created_at, None),
-        last_used: last_used(key, activity).map(|at| format::moment(at, Some(now))),
+        last_used: last_uses.of(key).map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, soon.then_some(now))),
         expires_soon: soon,
         figures: activity.map(|activity| figures(visitor, activity)),
@@ -193,19 +190,11 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
     }
 }
 
-/// Returns the last use of a key. Nodes write uses a few seconds late, so a newer purchase counts
-/// as a use.
-fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> {
-    match activity {
-        Some(activity) => activity.purchases.last_used(key.last_used_at),
-        None => key.last_used_at,
-    }
-}
-
 fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
-    let calls = format::count(activity.calls.iter().sum());
-    let noun = if calls == "1" { "call" } else { "calls" };
-    let title = format!("{calls} {noun} in the last 24 hours, by hour");
+    let calls: i64 = activity.calls.iter().sum();
+    let noun = if calls == 1 { "call" } else { "calls" };
+    let calls = format!("{} {noun}", format::count(calls));
+    let title = format!("{calls} in the last 24 hours, by hour");
     KeyFigures {
         activity: chart::sparkline(title, &activity.calls),
         calls,
@@ -264,7 +253,7 @@ pub async fn ask_to_revoke(
 ) -> Result<Response, Failure> {
     let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     if key.status == KeyStatus::Live {
-        show(&revoke_page(&state, &visitor, &key, &Form::default()).await?)
+        show(&revoke_page(&state, &visitor, &key, &Form::default()).await)
     } else {
         Ok(see_other(&key_url(key_id)))
     }
@@ -281,7 +270,7 @@ pub async fn revoke(
     let reason = form.optional("reason", Reason::parse);
     if !form.is_right() {
         let key = state.store().find_api_key(tenant, account, key_id).await?;
-        let page = revoke_page(&state, &visitor, &key, &form).await?;
+        let page = revoke_page(&state, &visitor, &key, &form).await;
         return show_with(StatusCode::BAD_REQUEST, &page);
     }
     visitor.handle(&state).revoke_api_key(key_id, reason.as_ref()).await?;
@@ -289,19 +278,12 @@ pub async fn revoke(
     Ok(see_other(&link(PATH, &[("done", "revoked"), ("key", &key_id)])))
 }
 
-async fn revoke_page(
-    state: &AppState,
-    visitor: &Visitor,
-    key: &ApiKey,
-    form: &Form,
-) -> Result<RevokePage, Failure> {
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    let purchases = state.store().key_purchases_by_hour(tenant, account, key.id).await?;
-    let last_used = purchases.last_used(key.last_used_at);
-    Ok(RevokePage {
+async fn revoke_page(state: &AppState, visitor: &Visitor, key: &ApiKey, form: &Form) -> RevokePage {
+    let last_used = LastUses::read(state, visitor, std::slice::from_ref(key)).await.of(key);
+    RevokePage {
         frame: visitor.form_frame("Revoke API key", Nav::Keys, form),
         key: key_head(key),
         last_used: last_used.map(|at| format::moment(at, Some(visitor.now()))),
         reason: form.field("reason"),
-    })
+    }
 }

@@ -3,7 +3,7 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    account_keys::{cap, count_toward_cap, live_keys},
+    account_keys::{LastUses, cap, count_toward_cap, live_keys},
     failures::unanswered,
     key_fields::{KeyInput, access_fields},
     key_form::{Place, form_token, key_form_page},
@@ -39,7 +39,7 @@ pub async fn ask(State(state): State<AppState>, visitor: Visitor) -> Result<Resp
     visitor.refuse_if_suspended()?;
     let live = live_keys(&state, &visitor).await?;
     if count_toward_cap(&live) >= cap(&visitor) {
-        return show(&limit_page(&visitor, live));
+        return show(&limit_page(&state, &visitor, live).await);
     }
     let (access, scopes) = access_fields(&visitor.tenant().policy.default_scopes);
     let form = Form::filled([
@@ -145,12 +145,13 @@ fn create_page(
 }
 
 /// Returns the page with the keys that count toward the cap, least recently used first.
-fn limit_page(visitor: &Visitor, mut live: Vec<ApiKey>) -> KeyLimitPage {
+async fn limit_page(state: &AppState, visitor: &Visitor, mut live: Vec<ApiKey>) -> KeyLimitPage {
     live.retain(|key| key.rotated_to.is_none());
-    live.sort_by_key(|key| (key.last_used_at, key.created_at));
+    let last_uses = LastUses::read(state, visitor, &live).await;
+    live.sort_by_key(|key| (last_uses.of(key), key.created_at));
     let key = |key: &ApiKey| LiveKey {
         head: key_head(key),
-        last_used: key.last_used_at.map(|at| format::moment(at, Some(visitor.now()))),
+        last_used: last_uses.of(key).map(|at| format::moment(at, Some(visitor.now()))),
     };
     KeyLimitPage {
         frame: visitor.frame("Create API Key", Nav::Keys),

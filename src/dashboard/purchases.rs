@@ -26,9 +26,6 @@ use crate::{
     },
 };
 
-/// Maximum number of purchases on a page.
-const LENGTH: usize = 50;
-
 /// `GET /dashboard/keys/{key_id}/purchases`
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn list(
@@ -37,6 +34,9 @@ pub async fn list(
     KeyInPath(key_id): KeyInPath,
     Query(mut query): Query,
 ) -> Result<Response, Failure> {
+    if let Some(redirect) = search::without_key(&purchases_url(key_id), &query) {
+        return Ok(redirect);
+    }
     let since = query.optional("since", parse_moment);
     page(&state, &visitor, key_id, &query, since).await
 }
@@ -110,7 +110,7 @@ pub async fn table(
     start: Option<i64>,
 ) -> Result<PurchaseTable, StoreError> {
     let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
-    let mut scan = Scan::new(search, LENGTH, start);
+    let mut scan = Scan::new(search, search::LENGTH, start);
     while let Some((before, limit)) = scan.next_read() {
         let purchases = store
             .list_purchases_since(tenant, account, key.id, since.moment, before, limit)
@@ -120,7 +120,7 @@ pub async fn table(
     let (purchases, next) = scan.finish(|(seq, _)| *seq);
     let empty = match (search.is_active(), next, since.moment) {
         (true, Some(_), _) => {
-            "No match in the 2,000 purchases searched so far. Search older purchases below."
+            "No match in the purchases searched so far. Search older purchases below."
         }
         (true, None, _) => "No purchases match.",
         (false, _, Some(_)) => "No purchases since this date.",

@@ -1,9 +1,11 @@
 //! Searches, sorts and cuts the lists of the pages.
 
+use axum::response::Response;
+
 use super::pages::search::SearchForm;
 use crate::{
     domain::api_key::KeyText,
-    web::{fields::Choice, forms::Form, links::link},
+    web::{fields::Choice, forms::Form, links::link, respond::see_other},
 };
 
 /// Maximum length of a search text, in characters. The rest is ignored.
@@ -15,6 +17,24 @@ const MAX_SCANNED: usize = 2_000;
 /// Number of items that one statement reads while it searches.
 const SCANNED_AT_ONCE: usize = 500;
 
+/// Maximum number of items on a page of a list.
+pub const LENGTH: usize = 50;
+
+/// A list with more items than this has a search form.
+pub const SHORT: usize = 8;
+
+/// If the search is a whole API key, returns a redirect to the same list with the hint of the key
+/// in its place. So no page or link repeats the key, and it leaves the browser's address bar.
+pub fn without_key(path: &str, query: &Form) -> Option<Response> {
+    let key = KeyText::parse(query.text("q").trim()).ok()?;
+    let hint = key.hint();
+    let parameters: Vec<(&str, &str)> = query
+        .pairs()
+        .map(|(name, value)| (name, if name == "q" { hint.as_str() } else { value }))
+        .collect();
+    Some(see_other(&link(path, &parameters)))
+}
+
 /// The input of the search field of a list.
 pub struct Search {
     /// The input without leading and trailing spaces.
@@ -25,12 +45,7 @@ pub struct Search {
 impl Search {
     /// Reads the field `q` of a query.
     pub fn of(query: &Form) -> Self {
-        let typed = query.text("q").trim();
-        // A key is searched by its hint, so that no page or link repeats the key.
-        let text = match KeyText::parse(typed) {
-            Ok(key) => key.hint().as_str().to_owned(),
-            Err(_) => typed.chars().take(MAX_CHARACTERS).collect(),
-        };
+        let text: String = query.text("q").trim().chars().take(MAX_CHARACTERS).collect();
         Self { lowercase: text.to_lowercase(), text }
     }
 
@@ -119,8 +134,8 @@ fn to_i64(count: usize) -> i64 {
 
 /// Divides a list that is completely in memory into numbered pages.
 pub struct Pages {
-    pub number: usize,
-    pub length: usize,
+    number: usize,
+    length: usize,
 }
 
 impl Pages {
@@ -148,12 +163,9 @@ pub fn chosen<S: Copy>(orders: &[(S, &str, &str)], query: &Form) -> S {
 
 /// Returns the choices of the field `sort`.
 pub fn choices<S: Copy + PartialEq>(orders: &[(S, &str, &str)], chosen: S) -> Vec<Choice> {
-    let choice = |(sort, name, label): &(S, &str, &str)| Choice {
-        value: (*name).to_owned(),
-        label: (*label).to_owned(),
-        selected: *sort == chosen,
-    };
-    orders.iter().map(choice).collect()
+    let name = |wanted: S| orders.iter().find(|(sort, ..)| *sort == wanted).map(|order| order.1);
+    let chosen = name(chosen).unwrap_or_default();
+    orders.iter().map(|(_, name, label)| Choice::new(*name, *label, chosen)).collect()
 }
 
 /// Returns the link to another page of a list, with the same search.
@@ -182,6 +194,7 @@ pub fn form(
         action,
         label,
         text: search.text().to_owned(),
+        search_length: MAX_CHARACTERS,
         active: search.is_active() || !query.text("sort").is_empty(),
         sorts,
         kept,

@@ -21,9 +21,6 @@ use crate::{
 
 const PATH: &str = "/dashboard/log";
 
-/// Maximum number of events on a page.
-const LENGTH: usize = 50;
-
 /// `GET /dashboard/log`
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn get(
@@ -31,11 +28,14 @@ pub async fn get(
     visitor: Visitor,
     Query(query): Query,
 ) -> Result<Response, Failure> {
+    if let Some(redirect) = search::without_key(PATH, &query) {
+        return Ok(redirect);
+    }
     let filter = AuditFilter { account: Some(visitor.account().clone()), key_id: None };
     let start: Option<AuditEventId> = query.text("cursor").parse().ok();
     let names = Names::of(&visitor, &named_keys(&state, &visitor).await?);
     let search = Search::of(&query);
-    let mut scan = Scan::new(&search, LENGTH, start);
+    let mut scan = Scan::new(&search, search::LENGTH, start);
     while let Some((before, limit)) = scan.next_read() {
         let events =
             state.store().list_audit_events(visitor.tenant(), &filter, before, limit).await?;
@@ -48,9 +48,7 @@ pub async fn get(
     let (rows, next) = scan.finish(|(id, _)| *id);
     let label = "Search by event, key, detail or address";
     let empty = match (search.is_active(), next) {
-        (true, Some(_)) => {
-            "No match in the 2,000 events searched so far. Search older events below."
-        }
+        (true, Some(_)) => "No match in the events searched so far. Search older events below.",
         (true, None) => "No events match.",
         (false, _) => "No events yet.",
     };

@@ -26,6 +26,8 @@ pub struct KeysPage {
     pub search: Option<SearchForm>,
     /// Whether the account has keys, but none matches the search.
     pub nothing_found: bool,
+    /// Whether the list omits older keys, because the account has very many.
+    pub shows_newest: bool,
     /// Whether keys in the list were rotated out, so that they do not count toward the cap.
     pub rotated_out: bool,
     pub previous_url: Option<String>,

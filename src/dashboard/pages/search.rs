@@ -12,6 +12,8 @@ pub struct SearchForm {
     /// The label of the search field.
     pub label: &'static str,
     pub text: String,
+    /// Maximum length of the search text, in characters.
+    pub search_length: usize,
     /// The orders of the list. Empty if the list has only one order.
     pub sorts: Vec<Choice>,
     /// The parameters that a search keeps.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -37,8 +39,6 @@ pub struct PurchasesByHour {
     pub spent: [i64; ACTIVITY_HOURS],
     /// Number of purchases.
     pub counts: [i64; ACTIVITY_HOURS],
-    /// The time of the newest purchase. `None` if there was no purchase.
-    pub newest_at: Option<Timestamp>,
     /// Whether there may be more purchases, because `spent` and `counts` cover only the newest
     /// 100,000.
     pub truncated: bool,
@@ -51,11 +51,11 @@ impl PurchasesByHour {
         self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))
     }
 
-    /// The time when the key was last used. It is the time of its last recorded use or of its
-    /// newest purchase, whichever is later. The recorded use is written a few seconds late.
+    /// The number of accepted requests that are missing in the count of an hour. Each purchase is
+    /// a request, but nodes write their counts of requests a few seconds late.
     #[must_use]
-    pub fn last_used(&self, recorded: Option<Timestamp>) -> Option<Timestamp> {
-        recorded.max(self.newest_at)
+    pub fn missing_calls(&self, hour: usize, counted: i64) -> i64 {
+        (self.counts[hour] - counted).max(0)
     }
 }
 
@@ -92,11 +92,47 @@ impl Store {
             .collect();
         self.add_usage(account_id, since.moment, &mut activities).await?;
         for activity in &mut activities {
-            for (calls, purchases) in activity.calls.iter_mut().zip(activity.purchases.counts) {
-                *calls = purchases.max(*calls);
+            for (hour, calls) in activity.calls.iter_mut().enumerate() {
+                *calls += activity.purchases.missing_calls(hour, *calls);
             }
         }
         Ok(activities)
+    }
+
+    /// Reads when each of these keys of an account made its newest purchase. The map lacks keys
+    /// that have made none.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
+    pub async fn newest_purchases(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        keys: &[KeyId],
+    ) -> Result<BTreeMap<KeyId, Timestamp>, StoreError> {
+        let _timer = self.timer("newest_purchases");
+        let account_id = tenant.account_id(account);
+        let key_ids = &keys.iter().map(|key| key.uuid()).collect::<Vec<_>>();
+        let rows = self
+            .read(|mut connection| async move {
+                sqlx::query!(
+                    r#"SELECT /* activity.newest_purchases */
+                              k.key_id AS "key_id!", newest.created_at AS "created_at!"
+                       FROM unnest($2::uuid[]) AS k (key_id)
+                       CROSS JOIN LATERAL (
+                           SELECT created_at FROM purchases
+                           WHERE account_id = $1 AND key_id = k.key_id
+                           ORDER BY seq DESC LIMIT 1) AS newest"#,
+                    account_id,
+                    key_ids,
+                )
+                .fetch_all(&mut connection)
+                .await
+            })
+            .await?;
+        let newest = rows.into_iter().map(|row| {
+            let created_at = stored_time("purchases.created_at", row.created_at)?;
+            Ok((KeyId::from_uuid(row.key_id), created_at))
+        });
+        newest.collect()
     }
 
     /// Reads the purchases of a key in the last 24 hours, by hour. Only the newest 100,000 are
@@ -108,7 +144,6 @@ impl Store {
         account: &ExternalId,
         key_id: KeyId,
     ) -> Result<PurchasesByHour, StoreError> {
-        self.find_api_key(tenant, account, key_id).await?;
         let _timer = self.timer("key_purchases_by_hour");
         let account_id = tenant.account_id(account);
         let since = self.activity_since(account_id).await?;
@@ -130,7 +165,7 @@ impl Store {
                     r#"SELECT /* activity.purchases_by_hour */
                               k.key_id AS "key_id!", date_trunc('hour', created_at, 'UTC') AS "hour!",
                               least(sum(amount), 9223372036854775807)::bigint AS "spent!",
-                              count(*) AS "purchases!", max(created_at) AS "newest_at!"
+                              count(*) AS "purchases!"
                        FROM unnest($2::uuid[]) AS k (key_id)
                        CROSS JOIN LATERAL (
                            SELECT created_at, amount FROM purchases
@@ -155,8 +190,6 @@ impl Store {
             let hour = step_of(stored_time("purchases.created_at", row.hour)?, since.moment);
             purchases.spent[hour] = purchases.spent[hour].saturating_add(row.spent);
             purchases.counts[hour] = purchases.counts[hour].saturating_add(row.purchases);
-            let newest_at = stored_time("purchases.created_at", row.newest_at)?;
-            purchases.newest_at = purchases.newest_at.max(Some(newest_at));
         }
         for purchases in &mut by_key {
             purchases.truncated = purchases.counts.iter().sum::<i64>() >= MAX_PURCHASES;

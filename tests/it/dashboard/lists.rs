@@ -199,3 +199,38 @@ async fn amounts_have_no_trailing_zeros() {
     }
     assert!(!balance.text().contains("000 TRX"), "{balance:?}");
 }
+
+#[tokio::test]
+async fn search_for_a_whole_key_redirects_to_a_search_for_its_hint() {
+    let (site, mut owner) = start().await;
+    let key = key(&site, "bot").await;
+    let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
+    let purchases = format!("/dashboard/keys/{}/purchases", key.id);
+    let lists = ["/dashboard/keys", "/dashboard/holds", "/dashboard/balance", "/dashboard/log"];
+    for path in lists.into_iter().chain([purchases.as_str()]) {
+        let search = owner.get(&format!("{path}?q=+{}&page=2", key.text)).await;
+        search.does_not_say(&key.text);
+        let to = format!("{path}?q={}&page=2", super::visitor::encode(&hint));
+        search.expect_redirect(&to);
+    }
+    let found = owner.get(&format!("/dashboard/keys?q={}", super::visitor::encode(&hint))).await;
+    found.expect(200).says(&key.id);
+}
+
+#[tokio::test]
+async fn search_continues_after_the_entries_that_one_request_reads() {
+    let (site, mut owner) = start().await;
+    let key = key(&site, "bot").await;
+    let needle = buy(&site, &key, json!({"amount": "0.000001", "reference": "Needle"})).await;
+    // One request reads 2,000 entries.
+    for _ in 0..21 {
+        let hay = || buy(&site, &key, json!({"amount": "0.000001", "reference": "hay"}));
+        futures_util::future::join_all((0..100).map(|_| hay())).await;
+    }
+    let first = owner.get("/dashboard/balance?q=needle").await.expect(200);
+    first.says("No match in the entries searched so far.");
+    let next = first.source.split("rel=\"next\" href=\"").nth(1).expect("a link to the next page");
+    let (next, _) = next.split_once('"').expect("the link ends");
+    let next = next.replace("&#38;", "&").replace("&amp;", "&");
+    assert_eq!(rows(&mut owner, &next, "data-cause").await, [needle.as_str()]);
+}

@@ -149,7 +149,7 @@ async fn service_and_commands_work_through_a_pooler_in_session_mode() {
     command.env("PGOPTIONS", "-c geqo=on");
     let error = fails(command);
     assert!(error.contains("unsupported startup parameter"), "{error}");
-    assert!(error.contains("add it to its ignore_startup_parameters"), "{error}");
+    assert!(error.contains("Add it to the pooler's ignore_startup_parameters"), "{error}");
     let _ = std::fs::remove_file(cluster::directory("pooler-session.log"));
 }
 

@@ -102,7 +102,7 @@ async fn postgres_without_tls_is_accepted_on_this_machine_or_if_sslmode_allows_i
         assert!(!log.contains("WARN"), "{url}: {log}");
     }
     let log = run(&format!("{elsewhere}?sslmode=prefer"), None);
-    assert!(log.contains("WARN") && log.contains("use sslmode=verify-full"), "{log}");
+    assert!(log.contains("WARN") && log.contains("Use sslmode=verify-full"), "{log}");
     assert!(log.contains("a proxy on the network can strip TLS"), "{log}");
 }
 
@@ -140,7 +140,7 @@ async fn service_warns_once_if_its_connections_to_another_host_are_not_encrypted
             text.lines().filter(|line| line.contains("are not encrypted")).collect();
         assert_eq!(warnings.len(), usize::from(expected.is_some()), "{variables:?}: {text}");
         for (warning, settings) in warnings.into_iter().zip(expected) {
-            for part in ["WARN", "passwords and data", "use sslmode=verify-full", settings] {
+            for part in ["WARN", "passwords and data", "Use sslmode=verify-full", settings] {
                 assert!(warning.contains(part), "{part} is not in: {warning}");
             }
         }
