@@ -25,7 +25,8 @@ pub struct AddressArgs {
     /// http:// and the address of TOLLGATE_LISTEN, or localhost if that is not a loopback address]
     /// [allowed: https:// and a host, or http:// and a loopback host, without a path]
     ///
-    /// Dashboard links begin with this origin, and the dashboard accepts forms only from it.
+    /// Dashboard links, the documentation_url of errors, and the URLs in the JSON of GET / begin
+    /// with this origin. The dashboard accepts forms only from it.
     #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
     pub public_url: Option<String>,
 }
