@@ -8,8 +8,8 @@ use crate::config::{LIBPQ_VARIABLES, Variable, WORKER_THREADS};
 const INTRODUCTION: &str = "\
 A flag, such as `--listen`, overrides an environment variable, such as `TOLLGATE_LISTEN`. A \
 variable overrides the file `.env` in the current directory. `serve` and `demo` accept all \
-settings. Every other command that uses the database accepts the settings of the database and the \
-log.
+settings. Every other command that uses the database accepts the settings of the database and \
+`TOLLGATE_LOG`. `dashboard link` also accepts `TOLLGATE_LISTEN` and `TOLLGATE_PUBLIC_URL`.
 
 - A duration is a whole number with a unit, such as `500ms`, `15s` or `2m`. Unless the setting \
 says otherwise, it is at most `60m`.
