@@ -68,7 +68,7 @@ done
     mkdir -p "$book/$(dirname "$image")"
     cp "$work/src/$image" "$book/$image"
 done
-cp "$work/out/theme/page.css" "$work/out/theme/scheme.js" "$work/out/theme/page.js" "$work/out/theme/search.js" \
+cp "$work/out/theme/page.css" "$work/out/theme/theme.js" "$work/out/theme/page.js" "$work/out/theme/search.js" \
     src/dashboard/assets/favicon.svg "$book/theme"
 cp "$work/out/elasticlunr.min.js" "$work/out/searchindex.js" "$book"
 find "$book" -type f -exec chmod 644 {} +

@@ -47,7 +47,7 @@ async fn book_and_dashboard_share_the_theme_that_the_reader_chooses() {
     let world = World::start(Scripts::On).await;
     world.set_viewport(1280, "light").await;
     world.open("/docs/book/").await;
-    world.select("#scheme-choice", "dark").await;
+    world.select("#theme-choice", "dark").await;
     check_page(&world, "book-chosen-theme").await;
     for path in ["/docs/book/reference/settings.html", "/dashboard/signed-out"] {
         world.open(path).await;
