@@ -48,7 +48,6 @@ fi
 finish() {
     sed -E \
         -e 's/<(td|th) style="text-align: left">/<\1>/g' \
-        -e 's/<(td|th) style="text-align: center">/<\1 class="center">/g' \
         -e 's/<(td|th) style="text-align: right">/<\1 class="end">/g' \
         -e 's|<th( [^>]*)?></th>|<td\1></td>|g' \
         -e 's/^( *<li[^>]*><a[^>]* href="[^"]*)\.md"/\1.html"/' \
