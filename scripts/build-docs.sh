@@ -20,8 +20,6 @@ case $mode in
         ;;
 esac
 
-# The maximum size of the book, because the server holds all pages in memory.
-max_bytes=4194304
 generated="http-api settings commands errors metrics"
 
 scripts/ensure-mdbook.sh
@@ -71,12 +69,6 @@ cp "$work/out/theme/page.css" "$work/out/theme/theme.js" "$work/out/theme/page.j
     src/dashboard/assets/favicon.svg "$book/theme"
 cp "$work/out/elasticlunr.min.js" "$work/out/searchindex.js" "$book"
 find "$book" -type f -exec chmod 644 {} +
-
-bytes=$(find "$book" -type f -exec cat {} + | wc -c)
-if [ "$bytes" -gt "$max_bytes" ]; then
-    echo "The book has $bytes bytes, but at most $max_bytes are allowed. Make it smaller." >&2
-    exit 1
-fi
 
 if [ "$mode" = --check ]; then
     current=yes
