@@ -1,12 +1,12 @@
-// Improves a page that works without it: the choice of colours, buttons that copy code, scrolling with the keyboard.
+// Improves a page that works without it: the choice of the theme, buttons that copy code, scrolling with the keyboard.
 (function () {
   "use strict";
 
-  // The choice of colours. No choice means the colours of the system.
+  // The choice of the theme. No choice means the system's theme.
 
   var KEY = "tollgate-theme";
   var root = document.documentElement;
-  var select = document.getElementById("scheme-choice");
+  var select = document.getElementById("theme-choice");
 
   function show(choice) {
     var known = choice === "light" || choice === "dark";
@@ -19,7 +19,7 @@
   }
 
   show(root.getAttribute("data-theme"));
-  document.getElementById("scheme").hidden = false;
+  document.getElementById("theme").hidden = false;
   select.addEventListener("change", function () {
     show(select.value);
     try {

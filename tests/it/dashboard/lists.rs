@@ -210,7 +210,7 @@ async fn search_for_a_whole_key_redirects_to_a_search_for_its_hint() {
     for path in lists.into_iter().chain([purchases.as_str()]) {
         let search = owner.get(&format!("{path}?q=+{}&page=2", key.text)).await;
         search.does_not_say(&key.text);
-        let to = format!("{path}?q={}&page=2", super::visitor::encode(&hint));
+        let to = format!("{path}?q={}&page=2", hint.replace('…', "%E2%80%A6"));
         search.expect_redirect(&to);
     }
     let found = owner.get(&format!("/dashboard/keys?q={}", super::visitor::encode(&hint))).await;
