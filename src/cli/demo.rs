@@ -21,6 +21,7 @@ use crate::{
         text::{Name, Reference},
     },
     entropy,
+    http::BOOK_PATH,
     store::{DashboardChange, Refusal, Store, StoreError},
 };
 
@@ -266,7 +267,7 @@ impl Text {
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let url = format!("http://{host}:{}", address.port());
         let docs = if *has_docs {
-            format!("\nDocumentation: {url}/docs/book/\nAPI reference: {url}/docs\n")
+            format!("\nDocumentation: {url}{BOOK_PATH}\nAPI reference: {url}/docs\n")
         } else {
             String::new()
         };

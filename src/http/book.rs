@@ -1,4 +1,4 @@
-//! The book at `/docs/book/`. The binary contains its built pages.
+//! The book at [`BOOK_PATH`]. The binary contains its built pages.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,8 @@ use crate::{
 #[exclude = ".*"]
 struct Files;
 
-const ROOT: &str = "/docs/book/";
+/// The path of the book. All paths below it are pages and files of the book.
+pub const BOOK_PATH: &str = "/docs/book/";
 
 /// The pages load only files of this origin. Their style sheets contain images as `data:` URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
@@ -34,13 +35,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 /// Number of bytes of a file's hash in its entity tag.
 const TAG_BYTES: usize = 16;
 
-/// Returns the router of `/docs/book/` and all paths below it.
+/// Returns the router of [`BOOK_PATH`] and all paths below it.
 pub fn book(state: &AppState) -> Router {
     let secure = state.public_url().is_secure();
     Router::new()
-        .route("/docs/book", get(add_slash))
-        .route(ROOT, get(get_file))
-        .route("/docs/book/{*file}", get(get_file))
+        .route(BOOK_PATH.trim_end_matches('/'), get(add_slash))
+        .route(BOOK_PATH, get(get_file))
+        .route(&format!("{BOOK_PATH}{{*file}}"), get(get_file))
         .method_not_allowed_fallback(problem::no_such_method)
         .route_layer(middleware::map_response_with_state(secure, set_headers))
 }
@@ -51,14 +52,14 @@ async fn set_headers(State(secure): State<bool>, mut response: Response) -> Resp
 }
 
 async fn add_slash() -> Redirect {
-    Redirect::permanent(ROOT)
+    Redirect::permanent(BOOK_PATH)
 }
 
 /// Serves a file of the book. A new version of the service may change the file, so browsers ask
 /// each time whether their copy is current.
 #[tracing::instrument(level = "debug", skip_all)]
 async fn get_file(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
+    let path = uri.path().strip_prefix(BOOK_PATH).unwrap_or_default();
     let index = if path.is_empty() || path.ends_with('/') { "index.html" } else { "" };
     let name = format!("{path}{index}");
     let (file, media_type) = Files::get(&name).zip(media_type(&name)).ok_or_else(no_such_page)?;
@@ -77,7 +78,7 @@ async fn get_file(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
 fn no_such_page() -> Problem {
     Problem::new(
         ProblemCode::NotFound,
-        "The documentation has no such page. Its table of contents is at /docs/book/.",
+        format!("The documentation has no such page. Its table of contents is at {BOOK_PATH}."),
     )
 }
 

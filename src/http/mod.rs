@@ -17,6 +17,7 @@ mod routes;
 mod start;
 mod transport;
 
+pub use book::BOOK_PATH;
 pub use csv_download::{Credential, CsvDownload, CsvLines, LINES_AT_ONCE};
 pub use docs::docs;
 pub use openapi::document as openapi_document;

@@ -21,7 +21,7 @@ use crate::{
     clock,
     domain::id::RequestId,
     entropy,
-    http::problem,
+    http::{BOOK_PATH, problem},
     node::count_unverified,
     state::{AppState, Limits},
     store::of_request,
@@ -31,7 +31,7 @@ use crate::{
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The folder of the book that contains a page for every problem code.
-const ERROR_PAGES: &str = "/docs/book/reference/errors/";
+const ERROR_PAGES: &str = "reference/errors/";
 
 /// The state of [`observe`].
 #[derive(Clone)]
@@ -46,7 +46,8 @@ pub struct Observer {
 
 impl Observer {
     pub fn new(state: AppState, refusals: Arc<RefusalLog>) -> Self {
-        let error_pages = state.docs().then(|| format!("{}{ERROR_PAGES}", state.public_url).into());
+        let error_pages =
+            state.docs().then(|| format!("{}{BOOK_PATH}{ERROR_PAGES}", state.public_url).into());
         Self { limits: state.limits, state: Some(state), refusals, error_pages }
     }
 

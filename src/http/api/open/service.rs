@@ -6,7 +6,10 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::dashboard::WebOrigin,
-    http::api::shared::problems::{AnyRoute, OpenRoute},
+    http::{
+        BOOK_PATH,
+        api::shared::problems::{AnyRoute, OpenRoute},
+    },
 };
 
 /// The service and its URLs.
@@ -40,7 +43,7 @@ impl Service {
         Self {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            documentation_url: docs.then(|| url("/docs/book/")),
+            documentation_url: docs.then(|| url(BOOK_PATH)),
             openapi_url: docs.then(|| url("/openapi.json")),
             dashboard_url: url("/dashboard"),
             health_url: url("/readyz"),
