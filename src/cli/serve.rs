@@ -46,9 +46,14 @@ pub struct Service {
     node: Node,
     config: ServerConfig,
     listener: TcpListener,
-    metrics_handle: PrometheusHandle,
-    metrics_listener: Option<TcpListener>,
+    metrics: Metrics,
     stop: watch::Receiver<bool>,
+}
+
+struct Metrics {
+    handle: PrometheusHandle,
+    /// `None` if the service does not serve its metrics.
+    listener: Option<TcpListener>,
 }
 
 impl Service {
@@ -75,7 +80,8 @@ impl Service {
         }
         let config = fit_open_files(config);
         let node = Node::new(database.store.clone(), config.node);
-        Ok(Self { database, node, config, listener, metrics_handle, metrics_listener, stop })
+        let metrics = Metrics { handle: metrics_handle, listener: metrics_listener };
+        Ok(Self { database, node, config, listener, metrics, stop })
     }
 
     /// Returns the address of the listener. If the setting contains port 0, the operating system
@@ -114,40 +120,10 @@ impl Service {
         let state = AppState::new(self.node.clone(), self.config.limits, public_url, docs);
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
         let connections = Connections::new(&limits);
-        let mut jobs = Jobs::default();
-        // After the last request, jobs stop in the reverse order of their start: the release of
-        // holds, the lease, the usage counts of all requests, the listener of the metrics, the
-        // summaries of refusals, and finally the metrics, which include the shutdown itself.
-        let handle = self.metrics_handle.clone();
-        jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
         let refusals = Arc::new(RefusalLog::default());
-        jobs.start("refusals", |stop| Arc::clone(&refusals).run(stop));
-        if let Some(listener) = self.metrics_listener {
-            info!(address = %listener.local_addr()?, "serving metrics");
-            let (node, connections) = (self.node.clone(), Arc::clone(&connections));
-            let router = telemetry::metrics_router(self.metrics_handle, node, move || {
-                connections.set_gauges();
-            });
-            let router = http::operations_router(router, &state, &refusals);
-            // An orchestrator and Prometheus may connect from the same address.
-            let limits = ServerLimits {
-                max_connections: METRICS_CONNECTIONS,
-                max_connections_per_address: Some(METRICS_CONNECTIONS),
-                ..limits
-            };
-            let places = Connections::new(&limits);
-            let nobody = TrustedProxies::default();
-            jobs.start("metrics_listener", move |stop| async move {
-                http::serve(listener, router, limits, places, nobody, stop).await;
-            });
-        }
-        let store = self.database.store.clone();
-        jobs.start("usage", |stop| state.usage().clone().run(store, stop));
-        jobs.start("lease", |stop| self.node.keep_lease(stop));
-        jobs.start("holds", |stop| state.money().clone().release_holds(stop));
-
+        let jobs = start_jobs(self.node, &state, &refusals, &connections, limits, self.metrics)?;
         let (mut stop, ended) = (self.stop, jobs.one_ended());
-        let (failed, has_failed) = oneshot::channel();
+        let (failed, ended_job) = oneshot::channel();
         let stopped = async move {
             tokio::select! {
                 // An error means that the task that watches for signals has ended. The service
@@ -177,26 +153,77 @@ impl Service {
                 "closing the connections of requests that did not finish within {drain_timeout:?}"
             );
         }
-        let broken = jobs.stop().await;
-        let closed = self.database.close().await;
-        // The first failure may have caused the others.
-        let failure = match has_failed.await {
-            Ok(job) => format!("the background job {job} ended by itself"),
-            Err(_) if !broken.is_empty() => {
-                format!("background jobs failed: {}", broken.join(", "))
-            }
-            Err(_) => {
-                closed?;
-                info!("stopped");
-                return Ok(());
-            }
-        };
-        if let Err(error) = closed {
-            let error: &(dyn std::error::Error + 'static) = error.as_ref();
-            error!(error, "cannot close the database");
-        }
-        bail!(failure)
+        finish(jobs, self.database, ended_job).await
     }
+}
+
+/// Starts the background jobs. After the last request, jobs stop in the reverse order of their
+/// start: the release of holds, the lease, the usage counts of all requests, the listener of the
+/// metrics, the summaries of refusals, and finally the metrics, which include the shutdown itself.
+fn start_jobs(
+    node: Node,
+    state: &AppState,
+    refusals: &Arc<RefusalLog>,
+    connections: &Arc<Connections>,
+    limits: ServerLimits,
+    metrics: Metrics,
+) -> anyhow::Result<Jobs> {
+    let mut jobs = Jobs::default();
+    let handle = metrics.handle.clone();
+    jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
+    jobs.start("refusals", |stop| Arc::clone(refusals).run(stop));
+    if let Some(listener) = metrics.listener {
+        info!(address = %listener.local_addr()?, "serving metrics");
+        let (node, connections) = (node.clone(), Arc::clone(connections));
+        let router = telemetry::metrics_router(metrics.handle, node, move || {
+            connections.set_gauges();
+        });
+        let router = http::operations_router(router, state, refusals);
+        // An orchestrator and Prometheus may connect from the same address.
+        let limits = ServerLimits {
+            max_connections: METRICS_CONNECTIONS,
+            max_connections_per_address: Some(METRICS_CONNECTIONS),
+            ..limits
+        };
+        let places = Connections::new(&limits);
+        let nobody = TrustedProxies::default();
+        jobs.start("metrics_listener", move |stop| async move {
+            http::serve(listener, router, limits, places, nobody, stop).await;
+        });
+    }
+    let store = Arc::clone(state.store());
+    jobs.start("usage", |stop| state.usage().clone().run(store, stop));
+    jobs.start("lease", |stop| node.keep_lease(stop));
+    jobs.start("holds", |stop| state.money().clone().release_holds(stop));
+    Ok(jobs)
+}
+
+/// Stops the background jobs and closes the database. Returns an error if a job has failed.
+/// `ended_job` receives the name of a job that ended by itself.
+async fn finish(
+    jobs: Jobs,
+    database: Database,
+    ended_job: oneshot::Receiver<&'static str>,
+) -> anyhow::Result<()> {
+    let broken = jobs.stop().await;
+    let closed = database.close().await;
+    // The first failure may have caused the others.
+    let failure = match ended_job.await {
+        Ok(job) => format!("the background job {job} ended by itself"),
+        Err(_) if !broken.is_empty() => {
+            format!("background jobs failed: {}", broken.join(", "))
+        }
+        Err(_) => {
+            closed?;
+            info!("stopped");
+            return Ok(());
+        }
+    };
+    if let Err(error) = closed {
+        let error: &(dyn std::error::Error + 'static) = error.as_ref();
+        error!(error, "cannot close the database");
+    }
+    bail!(failure)
 }
 
 /// Logs the URL of the dashboard. Logs a warning if other machines cannot use the dashboard,
