@@ -38,8 +38,13 @@ pub struct Link {
     /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
     environment: Environment,
-    /// Seconds until the link expires, 1 to 86400
-    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_link_seconds)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t,
+        value_parser = parse_link_seconds,
+        help = format!("Seconds until the link expires, 1 to {}", LinkSeconds::MAX)
+    )]
     expires_in: LinkSeconds,
     /// URL of the page that the dashboard links back to. The dashboard settings of the tenant must
     /// list its origin in return_origins

@@ -1,4 +1,9 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -6,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{output::outln, serve::Service};
 use crate::{
-    config::{DatabaseArgs, ServerArgs},
+    config::{DEFAULT_LISTEN, DatabaseArgs, ServerArgs},
     domain::{
         account::{AccountFormat, ExternalId},
         amount::{Amount, Currency},
@@ -28,9 +33,6 @@ use crate::{
 /// Name of the admin keys of the demo. Each start creates new admin keys, because Tollgate does not
 /// store the plaintext of the old ones.
 const ADMIN_KEY_NAME: &str = "demo";
-
-/// The public URL of a service with the default settings.
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// The pause between two readiness checks.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -148,7 +150,8 @@ impl Demo {
             words.push("--data-dir".to_owned());
             words.push(quoted(&directory.to_string_lossy()));
         }
-        if public_url.as_str() != DEFAULT_URL {
+        // Without the flag, the command uses the URL of the default settings.
+        if public_url.as_str() != format!("http://{DEFAULT_LISTEN}") {
             words.push("--public-url".to_owned());
             words.push(quoted(public_url.as_str()));
         }
@@ -157,6 +160,14 @@ impl Demo {
             if self.database.database_url.is_some() { " with the same DATABASE_URL" } else { "" };
         Ok(format!("To get another link, run{condition}:\n\n{}", words.join(" ")))
     }
+}
+
+/// Returns the address at which clients on this machine reach a service that listens on `address`.
+/// If the service listens on all addresses, clients use the loopback address.
+fn address_on_this_machine(address: SocketAddr) -> SocketAddr {
+    let ip = address.ip();
+    let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Quotes a word for a shell, if necessary.
@@ -247,7 +258,7 @@ impl Example {
 
 /// The text that the demo prints for its user.
 struct Text {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     has_docs: bool,
     exports: String,
     link: String,
@@ -257,15 +268,7 @@ struct Text {
 impl Text {
     fn print(&self) -> anyhow::Result<()> {
         let Self { address, has_docs, exports, link, other_link } = self;
-        // If the service listens on all addresses, clients on this machine use the loopback
-        // address.
-        let host = if address.ip().is_unspecified() {
-            "127.0.0.1".into()
-        } else {
-            address.ip().to_string()
-        };
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let url = format!("http://{host}:{}", address.port());
+        let url = format!("http://{}", address_on_this_machine(*address));
         let docs = if *has_docs {
             format!("\nDocumentation: {url}{BOOK_PATH}\nAPI reference: {url}/docs\n")
         } else {

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::domain::dashboard::WebOrigin;
 
+/// The address and port on which the service listens by default.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
 /// The address on which the service listens, and its public URL.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
@@ -50,7 +53,7 @@ impl AddressArgs {
         let listen = self.listen.as_deref();
         let listen = reader
             .value("TOLLGATE_LISTEN", listen, ADDRESS_FORMS, read_address)
-            .unwrap_or_else(|| read_address("127.0.0.1:8080"));
+            .unwrap_or_else(|| read_address(DEFAULT_LISTEN));
         let public_url = reader.value(
             "TOLLGATE_PUBLIC_URL",
             self.public_url.as_deref(),

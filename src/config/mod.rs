@@ -16,7 +16,7 @@ mod server;
 mod unknown;
 mod variable;
 
-pub use addresses::{AddressArgs, Addresses};
+pub use addresses::{AddressArgs, Addresses, DEFAULT_LISTEN};
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
 pub use environment::load_dotenv;
 pub use error::ConfigError;

@@ -57,6 +57,12 @@ impl Default for LinkSeconds {
     }
 }
 
+impl fmt::Display for LinkSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 impl TryFrom<i64> for LinkSeconds {
     type Error = LinkSecondsError;
 
