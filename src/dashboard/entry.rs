@@ -79,7 +79,7 @@ pub async fn enter(
         Err(Failure::SignedOut) => None,
         Err(failure) => return Err(failure),
     };
-    let target = match state.store().dashboard_link(&link).await? {
+    let target = match state.store().find_dashboard_link(&link).await? {
         FoundLink::Live(target) => target,
         dead => return show_dead_link(&state, dead, visitor.as_ref()).await,
     };
@@ -145,7 +145,7 @@ pub async fn confirm(
     let session = visitor.as_ref().map(Visitor::session);
     match take(&state, &headers, &link, session, &origin).await {
         Err(Failure::LinkDead) => {
-            let found = state.store().dashboard_link(&link).await?;
+            let found = state.store().find_dashboard_link(&link).await?;
             show_dead_link(&state, found, visitor.as_ref()).await
         }
         taken => taken,

@@ -91,8 +91,8 @@ impl AccountHandle<'_> {
 impl Store {
     /// Finds a link without using it. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn dashboard_link(&self, link: &SessionToken) -> Result<FoundLink, StoreError> {
-        let _timer = self.timer("dashboard_link");
+    pub async fn find_dashboard_link(&self, link: &SessionToken) -> Result<FoundLink, StoreError> {
+        let _timer = self.timer("find_dashboard_link");
         let found = self.find_under_lease(&self.lookups.links, *link.hash().as_bytes()).await?;
         let Some(found) = found else { return Ok(FoundLink::Unknown) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
@@ -116,7 +116,9 @@ impl Store {
         replaced: Option<&DashboardSession>,
         origin: &Origin,
     ) -> Result<Option<DashboardSession>, StoreError> {
-        let FoundLink::Live(target) = self.dashboard_link(link).await? else { return Ok(None) };
+        let FoundLink::Live(target) = self.find_dashboard_link(link).await? else {
+            return Ok(None);
+        };
         let _timer = self.timer("open_linked_session");
         let LinkTarget { tenant, account } = target;
         let account_id = AccountId::derive(tenant.id, &account);
