@@ -11,7 +11,7 @@ use axum::{
 use tower::ServiceExt as _;
 
 use super::{
-    api::open::service::{self, Service},
+    api::open::service::{self, ServiceDescription},
     problem,
 };
 use crate::{state::AppState, web::accept::prefers_html};
@@ -21,7 +21,7 @@ pub fn start(state: &AppState, page: Router) -> Router {
     Router::new()
         .route("/", get(service::describe))
         .method_not_allowed_fallback(problem::no_such_method)
-        .route_layer(Extension(Service::at(state.public_url(), state.docs())))
+        .route_layer(Extension(ServiceDescription::at(state.public_url(), state.docs())))
         .route_layer(middleware::from_fn_with_state(page, negotiate))
 }
 

@@ -14,7 +14,7 @@ use crate::{
 
 /// The service and its URLs.
 #[derive(Clone, Serialize, ToSchema)]
-pub struct Service {
+pub struct ServiceDescription {
     /// Always `tollgate`.
     #[schema(example = "tollgate")]
     name: String,
@@ -36,7 +36,7 @@ pub struct Service {
     health_url: String,
 }
 
-impl Service {
+impl ServiceDescription {
     /// Describes the service at this URL. `docs` says whether the service serves its documentation.
     pub fn at(public_url: &WebOrigin, docs: bool) -> Self {
         let url = |path: &str| format!("{public_url}{path}");
@@ -57,9 +57,11 @@ impl Service {
 /// gets an HTML page instead.
 #[utoipa::path(get, path = "/", operation_id = "getService",
     tag = "service", security(),
-    responses((status = 200, description = "The service and its URLs.", body = Service),
+    responses((status = 200, description = "The service and its URLs.", body = ServiceDescription),
         AnyRoute, OpenRoute))]
 #[tracing::instrument(level = "debug", skip_all)]
-pub async fn describe(Extension(service): Extension<Service>) -> Json<Service> {
+pub async fn describe(
+    Extension(service): Extension<ServiceDescription>,
+) -> Json<ServiceDescription> {
     Json(service)
 }
