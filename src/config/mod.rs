@@ -26,5 +26,7 @@ pub use log::LogConfig;
 pub use resolve::resolve;
 pub use runtime::{WORKER_THREADS, worker_threads};
 pub use server::{ServerArgs, ServerConfig};
-pub use unknown::{UnknownVariable, known_variables, unknown_variables};
+pub use unknown::{
+    UnknownVariable, known_variables, unknown_variables, variables_of_other_programs,
+};
 pub use variable::Variable;

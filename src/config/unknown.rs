@@ -37,6 +37,12 @@ pub fn known_variables() -> BTreeSet<String> {
     variables.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
+/// Variables that no setting reads, but that other programs read.
+#[must_use]
+pub fn variables_of_other_programs() -> &'static [&'static str] {
+    &OF_OTHER_PROGRAMS
+}
+
 /// The unknown variables of this process, sorted by name. Includes the variables in `.env` if it
 /// was loaded.
 #[must_use]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tollgate::config;
+
 use super::{
     files::{assert_none, readme_and_book},
     markdown::{Document, line_of},
@@ -9,14 +11,10 @@ use super::{
 
 const PREFIX: &str = "TOLLGATE_";
 
-/// Lists the variables of all settings, and the variables of other programs in
-/// `src/config/unknown.rs`.
+/// Lists the variables of all settings and of other programs.
 fn known_variables() -> BTreeSet<String> {
-    let source = include_str!("../../../src/config/unknown.rs");
-    let (_, list) = source.split_once("const OF_OTHER_PROGRAMS").expect("the list");
-    let (list, _) = list.split_once("];").expect("the end of the list");
-    let mut known = tollgate::config::known_variables();
-    known.extend(list.split('"').filter(|name| name.starts_with(PREFIX)).map(str::to_owned));
+    let mut known = config::known_variables();
+    known.extend(config::variables_of_other_programs().iter().map(|name| (*name).to_owned()));
     known
 }
 
