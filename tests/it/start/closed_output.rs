@@ -1,21 +1,77 @@
 //! Programs and services whose standard output or standard error is closed.
 
 use std::{
-    io::pipe,
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output, Stdio},
+    io::{BufRead as _, BufReader, pipe},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::own_database::OwnDatabase;
-use crate::harness::{Call, eventually, process::send};
+use crate::harness::{Call, PATIENCE, process::send};
 
 /// A pipe that nobody reads, as standard output is after `head` has exited.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     writer.into()
+}
+
+/// A demo whose standard error is closed. Dropping it kills the process.
+struct DemoWithoutLog(Child);
+
+impl DemoWithoutLog {
+    fn start(database: &OwnDatabase) -> Self {
+        let mut command = database.command(&["demo"]);
+        for name in ["TOLLGATE_LISTEN", "TOLLGATE_METRICS_LISTEN"] {
+            command.env(name, "127.0.0.1:0");
+        }
+        command.env("TOLLGATE_DATABASE_CONNECTIONS", "2");
+        let child = command.stdout(Stdio::piped()).stderr(closed_pipe()).spawn();
+        Self(child.expect("the program starts"))
+    }
+
+    /// Waits until the service is ready. Returns the address that it prints on standard output.
+    fn wait_until_ready(&mut self) -> SocketAddr {
+        let stdout = self.0.stdout.take().expect("stdout is piped");
+        let (sender, addresses) = mpsc::channel();
+        std::thread::spawn(move || {
+            // Reads all lines, so that the service can write them.
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("Tollgate is ready: http://") {
+                    let _ = sender.send(address.to_owned());
+                }
+            }
+        });
+        let address = addresses.recv_timeout(PATIENCE).expect("the service prints its address");
+        address.parse().expect("the text is an address")
+    }
+
+    fn terminate(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).expect("the service runs");
+    }
+
+    /// Waits until the process exits.
+    async fn ends(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.0.try_wait().expect("the status can be read") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the service does not exit");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for DemoWithoutLog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs the command with a closed standard output.
@@ -65,21 +121,14 @@ async fn command_that_fails_with_a_closed_standard_error_does_not_panic() {
 #[tokio::test]
 async fn service_whose_log_cannot_be_written_answers_and_stops_in_order() {
     let database = OwnDatabase::of_role("").await;
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address: SocketAddr = listener.local_addr().expect("the listener has an address");
-    drop(listener);
-    let mut command = database.service("2");
-    command.env("TOLLGATE_LISTEN", address.to_string()).stderr(closed_pipe());
-    let mut service = command.spawn().expect("the program starts");
-    eventually("the service accepts connections", async || TcpStream::connect(address).is_ok())
-        .await;
+    let mut service = DemoWithoutLog::start(&database);
+    let address = service.wait_until_ready();
     // Each of these is a line of the log.
     for _ in 0..20 {
         send(address, Call::new("GET", "/nope")).expect(404);
         send(address, Call::new("GET", "/v1/me")).expect(401);
     }
-    let pid = Pid::from_child(&service);
-    kill_process(pid, Signal::TERM).expect("the service runs");
-    let status = service.wait().expect("the service ends");
+    service.terminate();
+    let status = service.ends().await;
     assert!(status.success(), "{status}");
 }
