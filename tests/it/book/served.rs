@@ -1,9 +1,7 @@
 //! The server serves the book at `/docs/book/`, with headers that allow all that its pages need.
 
-use std::path::Path;
-
 use crate::{
-    dashboard::visitor::{LOOPBACK, SECURE, attribute, router_at, tags},
+    dashboard::visitor::{LOOPBACK, SECURE, router_at},
     harness::{App, Call},
 };
 
@@ -84,31 +82,4 @@ async fn address_without_a_slash_redirects_and_unknown_pages_are_not_found() {
     // The server still serves the API reference at `/docs/`.
     app.send(get("/docs/")).await.expect(200);
     app.send(get("/docs/swagger-ui.css")).await.expect(200);
-}
-
-/// Lists the HTML files in a folder and in its subfolders.
-fn html_files(folder: &Path) -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files.extend(html_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "html") {
-            let text = std::fs::read_to_string(&path).expect("a page");
-            files.push((path.display().to_string(), text));
-        }
-    }
-    files
-}
-
-#[test]
-fn pages_of_the_book_have_no_inline_scripts_or_style_sheets() {
-    let files = html_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/book"));
-    assert!(!files.is_empty());
-    for (path, source) in files {
-        assert_eq!(tags(&source, "style"), Vec::<String>::new(), "{path}");
-        for script in tags(&source, "script") {
-            assert!(attribute(&script, "src").is_some(), "<{script}> in {path}");
-        }
-    }
 }
