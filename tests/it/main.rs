@@ -15,7 +15,6 @@ mod coverage;
 mod crash;
 mod dashboard;
 mod database;
-mod error_pages;
 mod failover;
 mod fairness;
 mod gate;

@@ -1,14 +1,10 @@
-//! The book's pages about problem codes, to which the member `documentation_url` points.
+//! The examples on the book's pages about problem codes, to which the member `documentation_url`
+//! points.
 //!
 //! One test provokes every problem code, and compares the response with the example on the page of
 //! the code. Its requests have the amounts and names of the examples, so that both are equal.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, path::Path, time::Duration};
 
 use axum::{body::Body, http::Request};
 use futures_util::stream;
@@ -20,6 +16,10 @@ use tollgate::{
 };
 use tower::ServiceExt as _;
 
+use super::{
+    files::{BOOK_SOURCES, read},
+    markdown::Block,
+};
 use crate::harness::{
     Answer, App, Call,
     app::{NewKey, service},
@@ -32,50 +32,12 @@ const ADDRESS: &str = "https://keys.example.com";
 /// The time that the service of [`problems_with_load_and_failures`] waits for a body.
 const BODY_TIMEOUT: Duration = Duration::from_millis(10);
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/reference/errors")
-}
-
-fn page(code: ProblemCode) -> String {
-    let path = folder().join(format!("{code}.md"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The only JSON block of the page.
+/// Returns the only JSON block on the page of a code.
 fn example(code: ProblemCode) -> Value {
-    let page = page(code);
-    let blocks: Vec<&str> = page.split("```json\n").skip(1).collect();
+    let page = read(Path::new(BOOK_SOURCES).join(format!("reference/errors/{code}.md")));
+    let blocks: Vec<&Block> = page.blocks.iter().filter(|block| block.language == "json").collect();
     let [block] = blocks[..] else { panic!("{code} has {} examples", blocks.len()) };
-    let (example, _) = block.split_once("```").expect("the block has an end");
-    serde_json::from_str(example).unwrap_or_else(|error| panic!("{code}: {error}"))
-}
-
-#[test]
-fn every_problem_code_has_a_page_and_every_page_describes_a_problem_code() {
-    let pages: BTreeSet<String> = std::fs::read_dir(folder())
-        .expect("the folder can be read")
-        .map(|entry| {
-            entry.expect("the entry can be read").file_name().to_string_lossy().into_owned()
-        })
-        .collect();
-    let expected: BTreeSet<String> =
-        ProblemCode::ALL.iter().map(|code| format!("{code}.md")).collect();
-    assert_eq!(pages, expected);
-}
-
-#[test]
-fn error_page_says_what_happened_and_how_to_fix_it() {
-    for code in ProblemCode::ALL {
-        let page = page(*code);
-        let headings: Vec<&str> = page.lines().filter(|line| line.starts_with('#')).collect();
-        let title = format!("# {}", code.title());
-        let sections = ["## What happened", "## How to fix it", "## Example"];
-        assert_eq!(headings, [&[title.as_str()][..], &sections].concat(), "{code}");
-        let status = format!("Status {}, code `{code}`.", code.status().as_u16());
-        assert_eq!(page.lines().nth(2), Some(status.as_str()), "{code}");
-        let length = page.lines().count();
-        assert!((20..=50).contains(&length), "{code}: {length} lines");
-    }
+    serde_json::from_str(&block.text).unwrap_or_else(|error| panic!("{code}: {error}"))
 }
 
 #[tokio::test]

@@ -2,77 +2,39 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     path::Path,
 };
 
-use serde_json::{Value, json};
 use tollgate::auth::ProblemCode;
 
 use super::{
     files::{BOOK_SOURCES, assert_none, files_below, read, root},
-    markdown::{Block, Document},
+    markdown::Document,
 };
 
-/// Returns one sentence for each required part that is missing on the page of a code.
+/// The allowed numbers of lines of a page.
+const LINES: RangeInclusive<usize> = 20..=50;
+
+/// Returns one sentence for each part of a code's page that is missing or wrong. The test in
+/// `error_examples.rs` checks the example.
 fn faults_of_page(page: &Document, code: ProblemCode) -> Vec<String> {
     let mut faults = Vec::new();
-    let title = page.prose.lines().next().unwrap_or_default();
-    if title != format!("# {}", code.title()) {
-        faults.push(page.fault(1, &format!("the first line is not `# {}`", code.title())));
+    let title = format!("# {}", code.title());
+    let expected = [title.as_str(), "## What happened", "## How to fix it", "## Example"];
+    let headings: Vec<&str> = page.prose.lines().filter(|line| line.starts_with('#')).collect();
+    if headings != expected {
+        faults.push(page.fault(1, &format!("the headings are not {expected:?}")));
     }
-    let status = code.status().as_u16();
-    if !page.prose.contains(&status.to_string()) {
-        faults.push(page.fault(1, &format!("the text does not name the status {status}")));
+    let status = format!("Status {}, code `{code}`.", code.status().as_u16());
+    if page.prose.lines().nth(2) != Some(status.as_str()) {
+        faults.push(page.fault(3, &format!("the line is not {status:?}")));
     }
-    let mut has_example = false;
-    for block in &page.blocks {
-        match example(block) {
-            Some(Err(error)) => {
-                let error = format!("the example is not JSON: {error}");
-                faults.push(page.fault(block.line, &error));
-            }
-            Some(Ok(problem)) if problem.get("code").is_some() => {
-                has_example |= problem["code"] == code.as_str();
-                faults.extend(wrong_members(page, block, code, &problem));
-            }
-            _ => {}
-        }
-    }
-    if !has_example {
-        faults.push(page.fault(1, &format!("no example has the code `{code}`")));
+    let lines = page.prose.lines().count();
+    if !LINES.contains(&lines) {
+        faults.push(page.fault(1, &format!("{lines} lines, but {LINES:?} are allowed")));
     }
     faults
-}
-
-/// Extracts the JSON from a block `json`, or from the body of a block `http`. Returns `None` if the
-/// block contains no JSON.
-fn example(block: &Block) -> Option<serde_json::Result<Value>> {
-    let text = match block.language.as_str() {
-        "json" => block.text.as_str(),
-        "http" => block.text.split_once("\n\n")?.1,
-        _ => return None,
-    };
-    (!text.trim().is_empty()).then(|| serde_json::from_str(text))
-}
-
-fn wrong_members(
-    page: &Document,
-    block: &Block,
-    code: ProblemCode,
-    problem: &Value,
-) -> Vec<String> {
-    let expected = json!({
-        "type": format!("urn:tollgate:problem:{code}"),
-        "title": code.title(),
-        "status": code.status().as_u16(),
-        "code": code.as_str(),
-    });
-    let members = expected.as_object().expect("an object").iter();
-    let wrong = members.filter(|(name, value)| problem.get(name.as_str()) != Some(*value));
-    let fault = |(name, value): (&String, &Value)| {
-        page.fault(block.line, &format!("the example's `{name}` is not {value}"))
-    };
-    wrong.map(fault).collect()
 }
 
 #[test]
@@ -99,18 +61,24 @@ fn every_problem_code_has_a_page_and_every_page_describes_a_code() {
 }
 
 #[test]
-fn check_reports_a_page_with_a_wrong_title_status_or_example() {
+fn check_reports_a_page_with_wrong_headings_a_wrong_status_or_too_many_lines() {
     let code = ProblemCode::NotFound;
-    let page = |text: &str| Document::parse("a.md", text);
-    let right = "# Not found\n\nStatus 404.\n\n```json\n\
-        {\"type\": \"urn:tollgate:problem:not_found\", \"title\": \"Not found\", \"status\": 404, \
-        \"code\": \"not_found\", \"detail\": \"…\"}\n```\n";
-    assert_eq!(faults_of_page(&page(right), code), Vec::<String>::new());
-    let faults = |from: &str, to: &str| faults_of_page(&page(&right.replace(from, to)), code);
-    assert_eq!(faults("# Not", "# not"), ["a.md:1: the first line is not `# Not found`"]);
-    assert_eq!(faults("Status 404", "Status 4"), ["a.md:1: the text does not name the status 404"]);
-    assert_eq!(faults(": 404,", ": 400,"), ["a.md:6: the example's `status` is not 404"]);
-    assert_eq!(faults("```json", "```http"), ["a.md:1: no example has the code `not_found`"]);
-    let unparsed = faults("\"…\"}", "\"…\"");
-    assert!(unparsed[0].starts_with("a.md:6: the example is not JSON"), "{unparsed:?}");
+    let right = format!(
+        "# Not found\n\nStatus 404, code `not_found`.\n\n## What happened\n\n{}\
+         ## How to fix it\n\n## Example\n",
+        "A cause.\n".repeat(12)
+    );
+    let faults = |from: &str, to: &str| {
+        faults_of_page(&Document::parse("a.md", &right.replace(from, to)), code)
+    };
+    assert_eq!(faults("", ""), Vec::<String>::new());
+    let headings = "a.md:1: the headings are not [\"# Not found\", \"## What happened\", \
+                    \"## How to fix it\", \"## Example\"]";
+    for (from, to) in [("# Not", "# not"), ("## Example", "Example"), ("## How", "## Why")] {
+        assert_eq!(faults(from, to), [headings]);
+    }
+    let status = "a.md:3: the line is not \"Status 404, code `not_found`.\"";
+    assert_eq!(faults("404", "400"), [status]);
+    assert_eq!(faults("A cause.\n", ""), ["a.md:1: 9 lines, but 20..=50 are allowed"]);
+    assert_eq!(faults("A cause.", "A\ncause.\n\n"), ["a.md:1: 57 lines, but 20..=50 are allowed"]);
 }

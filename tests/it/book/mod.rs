@@ -7,6 +7,7 @@
 
 mod built;
 mod commands;
+mod error_examples;
 mod errors;
 mod files;
 mod generated;
