@@ -5,6 +5,8 @@ pub mod amounts;
 pub mod api_key;
 pub mod buyer;
 pub mod fields;
+#[cfg(test)]
+mod fields_tests;
 pub mod headers;
 pub mod hold;
 pub mod in_flight;
