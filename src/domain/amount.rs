@@ -3,16 +3,11 @@
 
 use std::fmt;
 
+pub use super::decimal_amount::{DecimalAmount, SignedDecimalAmount, short_decimal};
+
 /// Maximum number of decimals of a currency. With more decimals, one unit would not fit into `i64`
 /// minor units.
 pub const MAX_DECIMALS: u8 = 18;
-
-/// A fraction with this many decimals or fewer is customarily written in full: `1.50 USD`.
-const CUSTOMARY_DECIMALS: usize = 2;
-
-/// Number of digits of `i64::MAX`.
-#[cfg(feature = "server")]
-const MAX_DIGITS: usize = 19;
 
 /// The currency of a tenant, which consists of its code and its number of decimals. One unit of a
 /// currency with six decimals is 1,000,000 minor units.
@@ -113,103 +108,9 @@ impl Currency {
         let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = decimals + 1);
         let (whole, fraction) = digits.split_at(digits.len() - decimals);
         let point = if decimals == 0 { "" } else { "." };
-        DecimalAmount(format!("{sign}{whole}{point}{fraction}"))
+        DecimalAmount::new(format!("{sign}{whole}{point}{fraction}"))
     }
 }
-
-/// Minor units as a decimal string with all the currency's decimals, for responses.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DecimalAmount(String);
-
-impl DecimalAmount {
-    /// The decimal string, such as `1.500000`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The decimal string for people, without trailing zeros, such as `1.5` or `82`. If the
-    /// currency has at most two decimals, a fraction keeps all of them, as in `1.50`.
-    #[must_use]
-    pub fn short(&self) -> &str {
-        short_decimal(&self.0)
-    }
-}
-
-/// Removes the trailing zeros of a decimal string, as [`DecimalAmount::short`] does.
-#[must_use]
-pub fn short_decimal(decimal: &str) -> &str {
-    let Some((whole, fraction)) = decimal.split_once('.') else { return decimal };
-    let digits = fraction.trim_end_matches('0').len();
-    match digits {
-        0 => whole,
-        _ if fraction.len() <= CUSTOMARY_DECIMALS => decimal,
-        _ => &decimal[..=whole.len() + digits],
-    }
-}
-
-impl fmt::Display for DecimalAmount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<DecimalAmount> for String {
-    fn from(amount: DecimalAmount) -> Self {
-        amount.0
-    }
-}
-
-impl From<DecimalAmount> for serde_json::Value {
-    fn from(amount: DecimalAmount) -> Self {
-        Self::String(amount.0)
-    }
-}
-
-impl serde::Serialize for DecimalAmount {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-#[cfg(feature = "server")]
-super::schema::same_as!(DecimalAmount, Amount);
-
-/// A decimal string with a minus sign if the amount was taken from the balance.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SignedDecimalAmount(DecimalAmount);
-
-impl From<DecimalAmount> for SignedDecimalAmount {
-    fn from(amount: DecimalAmount) -> Self {
-        Self(amount)
-    }
-}
-
-impl fmt::Display for SignedDecimalAmount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl serde::Serialize for SignedDecimalAmount {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serde::Serialize::serialize(&self.0, serializer)
-    }
-}
-
-#[cfg(feature = "server")]
-super::schema::named!(
-    SignedDecimalAmount,
-    "SignedAmount",
-    super::schema::formatted(
-        "decimal",
-        "An amount that may be negative: a decimal string with all the currency's decimals."
-    )
-    .pattern(Some(decimal_pattern("-?")))
-    // The digits, plus a point and a minus sign.
-    .max_length(Some(MAX_DIGITS + 2))
-    .examples(["-1.500000"])
-);
 
 /// An amount of money to pay, hold, credit or refund. It is more than zero, in minor units of the
 /// tenant's currency.
@@ -309,25 +210,7 @@ impl Amount {
 }
 
 #[cfg(feature = "server")]
-super::schema::named!(
-    Amount,
-    "Amount",
-    super::schema::formatted(
-        "decimal",
-        "An amount in the tenant's currency: a decimal string. Responses contain all the \
-         currency's decimals; requests may contain fewer."
-    )
-    .pattern(Some(decimal_pattern("")))
-    // The digits, plus a point.
-    .max_length(Some(MAX_DIGITS + 1))
-    .examples(["1.500000"])
-);
-
-#[cfg(feature = "server")]
-fn decimal_pattern(sign: &str) -> String {
-    let more_digits = MAX_DIGITS - 1;
-    format!("^{sign}(0|[1-9][0-9]{{0,{more_digits}}})(\\.[0-9]{{1,{MAX_DECIMALS}}})?$")
-}
+super::schema::same_as!(Amount, DecimalAmount);
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,7 @@ pub mod canonical_json;
 pub mod credit;
 #[cfg(feature = "server")]
 pub mod dashboard;
+mod decimal_amount;
 #[cfg(feature = "server")]
 pub mod hold;
 pub mod id;
