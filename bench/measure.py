@@ -1,4 +1,4 @@
-"""Measures the sides of a pair in turn, and turns the results into rows of the table."""
+"""Measures the sides of a pair alternately, and converts the results into rows of the table."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def compare(bench, pair, target, open_ours, open_against):
-    """Measures the sides of a pair in turn, round after round.
+    """Measures the sides of a pair alternately, round after round.
 
     `open_ours` opens our side for a build: first for this tree, then for the base commit. `open_against`
     opens a list of the other sides. The target applies to the ratio of our side to the first of these sides.

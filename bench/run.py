@@ -139,13 +139,13 @@ def document(outcome, facts, settings, cores, base):
     keys = "10,000,000" if settings.large else "1,000,000"
     parts = [
         "# Results of the benchmark",
-        f"Written by `bench/run.sh` on {now:%Y-%m-%d} at {now:%H:%M} UTC. [README.md](README.md) says what the pairs "
-        "are and how to read the numbers. A ratio is ours divided by the other's: the median of the rounds, and the "
-        "smallest and the largest in parentheses.",
+        f"Written by `bench/run.sh` on {now:%Y-%m-%d} at {now:%H:%M} UTC. [README.md](README.md) describes the pairs and "
+        "how to read the numbers. A ratio is our rate divided by the rate of the other side. The table shows the median "
+        "of the rounds, with the smallest and the largest ratio in parentheses.",
         results_table(outcome.rows, base),
         "## Settings",
-        f"{settings.rounds} rounds of {settings.seconds} s per side, in turn. `million` has {keys} keys. With one "
-        f"worker thread {cores.describe(1)}; with two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
+        f"{settings.rounds} rounds of {settings.seconds} s per side, alternately. `million` uses {keys} keys. With one "
+        f"worker thread, {cores.describe(1)}. With two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
         "`gathered`, `revoke` and the pairs about money, are not pinned.",
         "## Machine",
         table(("", ""), facts),

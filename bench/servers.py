@@ -19,7 +19,7 @@ CONNECTIONS = 64
 
 # The path of the endpoint for gateways. It names the tenant of the keys in the databases.
 AUTHORIZE = "/v1/authorize/tronagg/live"
-# A key that no database of the benchmark has.
+# A key that no database of the benchmark contains.
 UNKNOWN_KEY = key_text(99_999_999)
 
 WRK_LINE = re.compile(r"^(?:keys|purchases)\.lua: (.*)$", re.MULTILINE)

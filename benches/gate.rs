@@ -112,7 +112,7 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     verifier
 }
 
-/// The same type of clock as in a node.
+/// Reads the clock since boot, as a node does.
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)

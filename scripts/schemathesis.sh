@@ -62,11 +62,11 @@ unsupported_method.enabled = true
 ignored_auth.enabled = true
 # The service may decline a well-formed request, for example because of an insufficient balance.
 positive_data_acceptance.enabled = false
-# Disabled: this check would request a new account under another generated id, and report the 404.
+# Disabled, because this check would request a new account under another generated id, and report the 404.
 ensure_resource_availability.enabled = false
 
-# Disabled: the endpoint for gateways accepts any method, because a gateway may forward the method of the client's
-# request. The document names only one.
+# Disabled, because the endpoint for gateways accepts any method. A gateway may forward the method of the
+# client's request. The document names only one.
 [[operations]]
 include-path = "/v1/authorize/{tenant}/{environment}"
 # These are the tenant and the environment of the API key. Any other values get a 404.

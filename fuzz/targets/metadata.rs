@@ -1,4 +1,5 @@
-//! JSON from a client: metadata, and the canonical text that the service computes a fingerprint of.
+//! JSON from a client: metadata, and the canonical text from which the service computes a
+//! fingerprint.
 
 #![no_main]
 

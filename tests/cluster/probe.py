@@ -13,7 +13,8 @@ from workplace import Broken
 INTERVAL_SECONDS = 0.05
 # The minimum that libpq allows.
 CONNECT_SECONDS = 2
-# One success is not enough, because a load balancer that has just started sends connections to all servers in turn.
+# One success is not enough, because a load balancer that has just started distributes connections among all
+# servers.
 SUCCESSES = 5
 
 TIMELINE = """

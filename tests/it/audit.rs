@@ -1,4 +1,4 @@
-//! Which changes write audit events, and how a tenant reads these events.
+//! Tests which changes write audit events, and how a tenant reads these events.
 
 use serde_json::{Value, json};
 

@@ -258,7 +258,7 @@ async fn invalid_list_parameters_are_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_ids_are_not_found() {
+async fn unknown_paths_and_ids_return_404() {
     let setup = Setup::new().await;
     let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);
     for call in [

@@ -1,5 +1,5 @@
-//! When a node responds from its cache, when it queries the database, and when it responds with
-//! 503.
+//! Tests which requests a node answers from its cache, for which requests it queries the database,
+//! and which requests get 503.
 
 use std::{sync::Arc, time::Duration};
 

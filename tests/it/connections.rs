@@ -229,7 +229,7 @@ async fn server_closes_the_longest_idle_connection_to_accept_a_new_one() {
 }
 
 #[tokio::test]
-async fn address_at_its_connection_limit_closes_no_idle_connections() {
+async fn new_connection_of_an_address_at_its_limit_closes_no_idle_connection() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 4,
@@ -357,7 +357,7 @@ async fn account_with_large_purchases(app: &App) -> (&'static str, NewKey) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn key_has_a_bounded_number_of_requests_in_flight() {
+async fn number_of_requests_in_flight_per_key_is_limited() {
     let app = App::start().await;
     let (wallet, key) = account_with_large_purchases(&app).await;
     let other = app.key(&app.tronagg, wallet).await;

@@ -341,7 +341,7 @@ fn check_stranger(world: &World, route: &Route, owner: Owner, answer: Answer) {
 }
 
 #[tokio::test]
-async fn key_id_is_not_found_under_another_account() {
+async fn key_id_under_another_account_returns_404() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
     // Each path names the key together with the other account.

@@ -93,7 +93,8 @@ impl Pair {
         self.lead_to_promoted().await;
     }
 
-    /// Like `reroute_to_standby`, but after the promotion of the standby.
+    /// Makes the balancer route new connections to the promoted standby, and closes the open
+    /// connections.
     async fn lead_to_promoted(&self) {
         self.balancer.lead_to(self.standby.socket());
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

@@ -162,7 +162,7 @@ fn purchases(owner: &Visitor, key: &NewKey) -> Call {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
+async fn exports_of_one_tenant_do_not_delay_an_export_of_another_tenant() {
     let site = Site::start().await;
     let app = &site.app;
     let (wallet, other) = (app.wallet("10").await, "user-1");
@@ -219,7 +219,7 @@ fn resident_bytes(pid: u32) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
+async fn memory_is_bounded_when_clients_of_one_key_do_not_read_responses() {
     const CONNECTIONS: usize = 4000;
     let data_dir = DataDir::new("memory");
     let (service, key, admin_key) = tokio::task::spawn_blocking(move || {

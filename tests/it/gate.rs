@@ -1,4 +1,4 @@
-//! Which keys the gate accepts, and which responses other keys get.
+//! Tests which keys the gate accepts, and which responses requests with other keys get.
 
 use serde_json::json;
 
@@ -239,7 +239,7 @@ async fn authorize_checks_the_path_before_the_key() {
 }
 
 #[tokio::test]
-async fn authorize_without_a_tenant_is_not_found_and_the_error_names_the_right_path() {
+async fn authorize_without_a_tenant_returns_404_and_the_error_names_the_right_path() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;

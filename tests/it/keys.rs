@@ -83,7 +83,7 @@ async fn tenant_sets_the_key_prefix_and_the_default_scopes() {
 }
 
 #[tokio::test]
-async fn key_over_the_limit_is_refused_until_another_is_revoked() {
+async fn key_over_the_limit_is_refused_until_another_key_is_revoked() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut keys = Vec::new();

@@ -77,7 +77,7 @@ async fn tamper(app: &App, statement: &str) {
 }
 
 #[tokio::test]
-async fn ledger_verify_reports_a_ledger_without_faults() {
+async fn ledger_verify_succeeds_for_a_ledger_without_faults() {
     let app = busy_account().await;
     let (succeeded, output) = verify(&app, &[]);
     assert!(succeeded && output.contains("2 accounts, 6 entries: no fault"), "{output}");

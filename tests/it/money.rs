@@ -398,7 +398,7 @@ async fn credit_that_would_overflow_the_balance_is_rejected() {
 }
 
 #[tokio::test]
-async fn credit_to_an_unknown_account_is_not_found() {
+async fn credit_to_an_unknown_account_returns_404() {
     let app = App::start().await;
     let call = app.tronagg.call("POST", &format!("/v1/accounts/{WALLET}/credits"));
     let answer = app.send(call.idempotency_key("x").json(json!({"amount": "1"}))).await;

@@ -132,7 +132,7 @@ fn optional_request_body_may_be_absent_but_not_null() {
 }
 
 #[test]
-fn nullable_member_has_its_description_outside_of_its_one_of() {
+fn description_of_a_nullable_member_is_outside_its_one_of() {
     let document = document();
     let mut described = 0;
     for (name, schema) in

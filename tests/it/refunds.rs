@@ -113,7 +113,7 @@ async fn concurrent_refunds_never_exceed_the_purchase() {
 }
 
 #[tokio::test]
-async fn refund_of_another_accounts_purchase_is_not_found() {
+async fn refund_of_another_accounts_purchase_returns_404() {
     let purchase = Purchased::new().await;
     let app = &purchase.app;
     app.account(&app.tronagg, OTHER_WALLET, "1").await;

@@ -67,7 +67,7 @@ async fn status(verifier: &Arc<RemoteVerifier>, key: &str) -> u16 {
     status_at("tronagg", Environment::Live, verifier, key).await
 }
 
-/// Like `ask`, but with a service of any tenant.
+/// Sends a request with the key to a service of this tenant behind the gate. Returns the status.
 async fn status_at(
     tenant: &str,
     environment: Environment,

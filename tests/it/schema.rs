@@ -1,5 +1,5 @@
-//! How a binary updates the schema of a database. It applies migrations first, and then loads SQL
-//! functions unless those in the database have a newer number.
+//! Tests how a binary updates the schema of a database. It applies migrations first. Then it loads
+//! its SQL functions, unless the functions in the database have a newer number.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tollgate::schema::{

@@ -1,4 +1,4 @@
-//! How often a key was used, by hour and by outcome, and when it was last used.
+//! Tests the usage counts of keys, by hour and by outcome, and the time of the last use.
 
 use std::time::Duration;
 
@@ -265,7 +265,7 @@ async fn use_counts_toward_the_hour_in_which_its_request_began() {
 }
 
 #[tokio::test]
-async fn usage_response_has_every_hour_or_day_of_the_range() {
+async fn usage_response_lists_every_hour_or_day_of_the_range() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;

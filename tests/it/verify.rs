@@ -58,7 +58,7 @@ async fn verify_response_names_the_reason_for_each_refusal() {
 }
 
 #[tokio::test]
-async fn key_of_another_tenant_is_not_found() {
+async fn verify_returns_not_found_for_a_key_of_another_tenant() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -126,7 +126,7 @@ impl KeyLookup for Database {
     }
 }
 
-/// Which ticket the reader uses to insert a row into the cache after a miss.
+/// The ticket with which the reader inserts a row into the cache after a miss.
 #[derive(Clone, Copy)]
 enum Insert {
     /// A ticket that the reader takes before it reads the row, as in the cache.
@@ -136,8 +136,8 @@ enum Insert {
     Unchecked,
 }
 
-/// One thread reads and caches the key, while another thread changes the key. Asserts that the
-/// cache contains no stale row afterwards.
+/// Runs one thread that reads and caches the key, and another thread that changes the key. Asserts
+/// that the cache contains no stale row afterwards.
 fn insert_during_a_change(insert: Insert) {
     let cache = Arc::new(KeyCache::new(16));
     let database = Arc::new(Database::default());
@@ -180,7 +180,7 @@ fn checker_detects_a_row_that_is_inserted_with_a_late_ticket() {
     shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
 }
 
-/// How a node reconnects after it has lost its session.
+/// The way in which a node reconnects after it has lost its session.
 #[derive(Clone, Copy)]
 enum Reconnect {
     /// The node listens, then clears its cache.

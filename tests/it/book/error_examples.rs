@@ -219,8 +219,8 @@ async fn problems_with_load_and_failures() -> Vec<Answer> {
     answers
 }
 
-/// Sends a purchase whose body never ends. Replaces [`BODY_TIMEOUT`] in the response by the default,
-/// so that the test need not wait for ten seconds.
+/// Sends a purchase whose body never ends. Replaces [`BODY_TIMEOUT`] in the response with the
+/// default, so that the test does not have to wait for ten seconds.
 async fn body_without_end(app: &App, key: &NewKey) -> Answer {
     let body = Body::from_stream(stream::pending::<Result<&'static str, Infallible>>());
     let (parts, _) = key.buy("1").into_parts();

@@ -7,7 +7,7 @@ use super::{
     markdown::Document,
 };
 
-/// What a path in the repository refers to.
+/// The target of a path in the repository.
 enum Target {
     Missing,
     /// A Markdown file with these ids.

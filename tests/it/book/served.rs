@@ -61,7 +61,7 @@ async fn request_with_the_current_entity_tag_of_a_page_gets_304() {
 }
 
 #[tokio::test]
-async fn address_without_a_slash_redirects_and_unknown_pages_are_not_found() {
+async fn address_without_a_slash_redirects_and_unknown_pages_return_404() {
     let app = App::start().await;
     let redirect = app.send(get("/docs/book")).await.expect(308);
     assert_eq!(redirect.header("location"), Some("/docs/book/"));

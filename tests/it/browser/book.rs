@@ -1,5 +1,5 @@
-//! The book at `/docs/book/` as the service serves it: every kind of page fits every width, axe finds
-//! no violation, and the search works under the content security policy.
+//! Tests the book that the service serves at `/docs/book/`. Every kind of page fits every width,
+//! axe finds no violation, and the search works under the content security policy.
 
 use serde_json::json;
 

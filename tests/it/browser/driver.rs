@@ -61,7 +61,7 @@ impl Driver {
         log.as_array().expect("a list").clone()
     }
 
-    /// The directory to which the browser downloads files.
+    /// Returns the directory to which the browser downloads files.
     pub fn downloads(&self) -> PathBuf {
         downloads(&self.process.directory)
     }
@@ -159,7 +159,7 @@ fn capabilities(directory: &Path, scripts: Scripts) -> Value {
     ];
     if getuid().is_root() {
         // Chromium's sandbox does not work as root. The sandbox can be off, because the tests load
-        // only our own pages.
+        // only Tollgate's own pages.
         arguments.push("--no-sandbox".to_owned());
     }
     let mut preferences = json!({

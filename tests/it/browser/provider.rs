@@ -48,7 +48,8 @@ pub async fn request_message(world: &World, address: &str) -> String {
     message(world).await
 }
 
-/// Returns the message on the page. With JavaScript, the page also sends it to the wallet.
+/// Returns the message to sign that the page shows. With JavaScript, also asserts that the page
+/// sends this message to the wallet.
 pub async fn message(world: &World) -> String {
     world.find("#message").await;
     let shown = world.run("return document.querySelector('#message').textContent").await;
@@ -63,7 +64,8 @@ pub async fn message(world: &World) -> String {
     shown
 }
 
-/// Submits the signature. With JavaScript the wallet sends it, otherwise it is typed into the form.
+/// Submits the signature. With JavaScript, the wallet sends it. Otherwise, the browser types it
+/// into the form.
 pub async fn submit_signature(world: &World, signature: &str) {
     match world.scripts {
         Scripts::On => {

@@ -394,8 +394,8 @@ fn fits_amount(outcome: Outcome, amount: i64) -> bool {
     }
 }
 
-/// Whether the order caused at most one hold, which matches the order's outcome and the outcome of
-/// its closing.
+/// Whether the order caused at most one hold, which matches the outcomes of the order and of the
+/// request that closes the hold.
 fn is_held(outcome: Outcome, amount: i64, closing: Option<&Closing>, holds: &[&Hold]) -> bool {
     let hold = match (outcome, holds) {
         (Outcome::Done { id, .. }, [hold]) if hold.hold_id == id => hold,
@@ -417,7 +417,7 @@ fn is_held(outcome: Outcome, amount: i64, closing: Option<&Closing>, holds: &[&H
     matches_closing && hold.amount == amount
 }
 
-/// The outcome of the closing of a hold.
+/// Returns the outcome of the request that closes the hold.
 fn closing_outcome(order: &Order) -> Option<Outcome> {
     order.closing.as_ref().map(|closing| first_outcome(&closing.attempts))
 }

@@ -96,7 +96,7 @@ impl Order {
 }
 
 impl Kind {
-    /// The name of the kind in the database.
+    /// Returns the name of the kind in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Purchase => "purchase",

@@ -139,7 +139,7 @@ impl World {
         tasks
     }
 
-    /// The number of orders that clients have finished.
+    /// Returns the number of orders that clients have finished.
     pub fn orders_done(&self) -> usize {
         self.orders_done.load(Ordering::Relaxed)
     }

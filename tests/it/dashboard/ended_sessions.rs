@@ -390,7 +390,7 @@ async fn admin_key_with_the_permission_dashboard_can_end_all_sessions_of_an_acco
 }
 
 #[tokio::test]
-async fn operator_ends_all_sessions_of_a_tenant_and_of_no_other() {
+async fn operator_ends_all_sessions_of_one_tenant_and_no_others() {
     let site = Site::start().await;
     site.app.wallet("0").await;
     site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;

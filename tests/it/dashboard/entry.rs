@@ -134,7 +134,7 @@ async fn link_from_the_command_line_opens_a_session_with_all_permissions() {
 }
 
 #[tokio::test]
-async fn page_of_a_used_or_expired_link_says_how_to_get_another() {
+async fn page_of_a_used_or_expired_link_says_how_to_get_another_link() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let change = json!({"name": "TronAgg", "return_origins": [PLATFORM]});
@@ -155,7 +155,7 @@ async fn page_of_a_used_or_expired_link_says_how_to_get_another() {
     let back = links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(PLATFORM));
     assert_eq!(back.count(), 1, "{page:?}");
     page.does_not_say("/api-keys");
-    // The button of the page that asks leads to the same page.
+    // The button on the confirmation page of an expired link opens this page too.
     let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
     let page = site.visitor().post("/dashboard/enter", &[("token", token)]).await;
     page.expect(410).says("Return to TronAgg");

@@ -1,5 +1,5 @@
-//! Cross-site request forgery: a request that another site causes a browser to send changes
-//! nothing.
+//! Tests the protection against cross-site request forgery. A request that another site causes a
+//! browser to send changes nothing.
 
 use std::fmt::Write as _;
 
@@ -119,8 +119,8 @@ async fn form_from_another_origin_changes_nothing() {
             }
             assert_eq!(state(&site).await, before, "{path}");
         }
-        // Browsers send one of these two combinations of headers from our own pages. The service
-        // accepts both.
+        // Browsers send one of these two combinations of headers from the dashboard's own pages.
+        // The service accepts both.
         let (disable, _) = forms(&key).swap_remove(2);
         let call = with_csrf(&disable, &[], Some(&csrf)).header("Origin", url);
         owner.send(call).await.expect(303);

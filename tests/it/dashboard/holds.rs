@@ -106,7 +106,7 @@ async fn captured_hold_is_not_voided_and_the_page_says_why() {
 }
 
 #[tokio::test]
-async fn hold_of_another_account_is_not_found() {
+async fn hold_of_another_account_returns_404() {
     let (site, _, key) = start().await;
     let id = hold(&site, &key, json!({"amount": "4"})).await;
     site.app.account(&site.app.tronagg, OTHER_WALLET, "5").await;

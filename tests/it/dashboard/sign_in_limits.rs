@@ -29,7 +29,7 @@ fn assert_too_many_sign_ins(page: Page, address: &str) {
     assert!(page.source.contains(&format!("action=\"{LOGIN}\"")), "{page:?}");
 }
 
-/// A visitor with this client address.
+/// Creates a visitor with this client address.
 fn visitor_from(site: &Site, address: &str) -> Visitor {
     let mut visitor = site.visitor();
     visitor.address = address.parse().expect("an address");
@@ -75,7 +75,7 @@ async fn flood(site: &Site, addresses: impl Iterator<Item = String>) -> Vec<u16>
 }
 
 #[tokio::test]
-async fn sign_ins_that_25_ipv4_addresses_begin_do_not_lock_the_owner_out() {
+async fn sign_in_attempts_from_25_ipv4_addresses_do_not_lock_the_owner_out() {
     let site = site_with_policy("create").await;
     let addresses = (0..500).map(|number| format!("198.51.100.{}", number % 25));
     assert_eq!(flood(&site, addresses).await, [200; 500]);
@@ -83,7 +83,7 @@ async fn sign_ins_that_25_ipv4_addresses_begin_do_not_lock_the_owner_out() {
 }
 
 #[tokio::test]
-async fn sign_ins_that_an_ipv6_56_network_begins_do_not_lock_the_owner_out() {
+async fn sign_in_attempts_from_an_ipv6_56_network_do_not_lock_the_owner_out() {
     let site = site_with_policy("create").await;
     let addresses = (0..500).map(|number| format!("2001:db8:0:{:x}::1", number % 25));
     let statuses = flood(&site, addresses).await;

@@ -222,7 +222,7 @@ async fn api_keys_and_admin_keys_open_no_page_and_a_session_cannot_call_the_api(
 }
 
 #[tokio::test]
-async fn form_of_one_account_creates_no_key_in_another() {
+async fn form_of_one_account_creates_no_key_in_another_account() {
     let site = Site::start().await;
     let app = &site.app;
     app.wallet("0").await;

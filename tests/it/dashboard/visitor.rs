@@ -50,7 +50,7 @@ pub struct Page {
     pub source: String,
 }
 
-/// A service at a public URL, which uses the node of an app. It runs in memory.
+/// Builds the router of a service at a public URL. It uses the node of the app and runs in memory.
 pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
     service(AppState::new(app.node.clone(), Limits::default(), url, true))
@@ -131,7 +131,7 @@ impl Visitor {
         if page.status == 200 { self.send_form(&page, "/dashboard/enter", &[]).await } else { page }
     }
 
-    /// Submits fields with the headers that a browser sends from our own pages.
+    /// Submits fields with the headers that a browser sends from the dashboard's own pages.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         self.send(from_our_page(form(path, fields))).await
     }
@@ -342,7 +342,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
 ];
 
-/// The default client address of visitors.
+/// Returns the default client address of visitors.
 fn default_address() -> IpAddr {
     "192.0.2.7".parse().expect("an address")
 }

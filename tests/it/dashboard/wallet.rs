@@ -14,7 +14,7 @@ pub struct Wallet {
 }
 
 impl Wallet {
-    /// The wallet with the private key 1. Its address is [`WALLET`].
+    /// Returns the wallet with the private key 1. Its address is [`WALLET`].
     pub fn first() -> Self {
         let wallet = Self::of(1);
         assert_eq!(wallet.address, WALLET);
@@ -34,13 +34,15 @@ impl Wallet {
         Self { key, address }
     }
 
-    /// `signMessageV2`: the header contains the length of the message in bytes.
+    /// Signs a message like `signMessageV2`, whose header contains the length of the message in
+    /// bytes.
     pub fn sign(&self, message: &str) -> String {
         let length = message.len().to_string();
         self.sign_parts(&[b"\x19TRON Signed Message:\n", length.as_bytes(), message.as_bytes()])
     }
 
-    /// The format of old wallets: the header contains the length 32 for every message.
+    /// Signs a message in the format of old wallets, whose header contains the length 32 for every
+    /// message.
     pub fn sign_legacy(&self, message: &str) -> String {
         self.sign_parts(&[b"\x19TRON Signed Message:\n32", message.as_bytes()])
     }

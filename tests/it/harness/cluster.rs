@@ -24,8 +24,8 @@ static CLUSTER: OnceLock<tokio::sync::OnceCell<()>> = OnceLock::new();
 static RUNNING: Mutex<Option<PrivatePostgres>> = Mutex::new(None);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Options for a test cluster. The path of its directory contains the id of this process, and fsync
-/// is off.
+/// Returns the options for a test cluster. The path of its directory contains the id of this
+/// process, and fsync is off.
 pub fn options(name: &str) -> postgres::Options {
     postgres::Options {
         data_dir: directory(name),
@@ -36,7 +36,7 @@ pub fn options(name: &str) -> postgres::Options {
     }
 }
 
-/// A path in the temporary directory. It contains the id of this process.
+/// Returns a path in the temporary directory. It contains the id of this process.
 pub fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tollgate-test-{}-{name}", std::process::id()))
 }
@@ -85,7 +85,8 @@ pub fn log() -> String {
     String::from_utf8_lossy(&log).into_owned()
 }
 
-/// Pool settings for tests. Their timeouts are long, so that no test fails on a slow machine.
+/// Returns pool settings for tests. Their timeouts are long, so that no test fails on a slow
+/// machine.
 pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),

@@ -55,7 +55,7 @@ impl DataDir {
         String::from_utf8(output.stderr).expect("the text is UTF-8")
     }
 
-    /// The process id of the private Postgres, or `None` if it does not run.
+    /// Returns the process id of the private Postgres, or `None` if it is not running.
     pub fn postmaster_pid(&self) -> Option<u32> {
         let file = self.path.join("data/postmaster.pid");
         std::fs::read_to_string(file).ok()?.lines().next()?.parse().ok()

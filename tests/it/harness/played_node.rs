@@ -46,7 +46,7 @@ impl PlayedNode {
         Self { id, listener, pool: pool.clone() }
     }
 
-    /// The id of this node, without hyphens.
+    /// Returns the id of this node, without hyphens.
     pub fn id(&self) -> String {
         self.id.simple().to_string()
     }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{Answer, Call, PATIENCE, cluster};
 
-/// A `tollgate` command. It does not inherit the environment of this process.
+/// Builds a `tollgate` command. It does not inherit the environment of this process.
 pub fn tollgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(arguments).env_clear().current_dir(std::env::temp_dir());

@@ -103,7 +103,7 @@ impl Proxy {
         Self { address, socket, to_database, to_node, traps }
     }
 
-    /// The address at which the proxy listens.
+    /// Returns the address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

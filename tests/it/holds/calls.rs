@@ -1,4 +1,4 @@
-//! Requests about holds, and functions that read their effects.
+//! Builds requests about holds, and reads their effects.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ pub async fn revoke(app: &App, key: &NewKey, body: Value) -> Answer {
     app.send(call).await.expect(200)
 }
 
-/// The audit events of an action, newest first.
+/// Returns the audit events of an action, newest first.
 pub async fn events(app: &App, action: &str) -> Vec<Value> {
     let answer = app.send(app.tronagg.call("GET", "/v1/audit-events?limit=100")).await.expect(200);
     answer.data().iter().filter(|event| event["action"] == action).cloned().collect()

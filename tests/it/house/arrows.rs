@@ -1,4 +1,4 @@
-//! Which top-level modules and which crates a module may name.
+//! Checks which top-level modules and which crates each module names.
 
 use std::{
     collections::BTreeSet,
@@ -190,7 +190,7 @@ fn restricted_crates_are_used_only_in_the_allowed_modules() {
 }
 
 #[test]
-fn rule_finds_a_forbidden_module_dependency_in_every_kind_of_path() {
+fn check_reports_a_forbidden_module_dependency_in_every_kind_of_path() {
     let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
     let clock = r#"
         //! `crate::usage` in a comment is not a dependency.
@@ -220,7 +220,7 @@ fn rule_finds_a_forbidden_module_dependency_in_every_kind_of_path() {
 }
 
 #[test]
-fn rule_finds_a_forbidden_crate_dependency_in_every_kind_of_path() {
+fn check_reports_a_forbidden_crate_dependency_in_every_kind_of_path() {
     let library = "mod clock; mod domain; mod http; mod store; mod usage;";
     let files = [
         ("lib.rs", library),

@@ -173,7 +173,7 @@ fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn rule_finds_a_cycle_of_two_files() {
+fn check_reports_a_cycle_of_two_files() {
     let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B; pub struct A(B);"),
@@ -185,7 +185,7 @@ fn rule_finds_a_cycle_of_two_files() {
 }
 
 #[test]
-fn rule_finds_a_cycle_of_three_files_once() {
+fn check_reports_a_cycle_of_three_files_once() {
     let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
         ("a.rs", "use crate::b::B as Other; pub struct A(Other);"),
@@ -199,7 +199,7 @@ fn rule_finds_a_cycle_of_three_files_once() {
 }
 
 #[test]
-fn rule_finds_a_cycle_through_a_reexport_between_the_defining_files() {
+fn check_reports_a_cycle_through_a_reexport_between_the_defining_files() {
     let found = cycles_of(&[
         ("lib.rs", "mod folder; pub use folder::A;"),
         ("folder/mod.rs", "mod a; mod b; pub use a::*; pub use self::b::{B as Renamed};"),
@@ -212,7 +212,7 @@ fn rule_finds_a_cycle_through_a_reexport_between_the_defining_files() {
 }
 
 #[test]
-fn rule_finds_a_cycle_of_a_file_and_a_folder() {
+fn check_reports_a_cycle_of_a_file_and_a_folder() {
     let found = cycles_of(&[
         ("lib.rs", "mod web;"),
         ("web/mod.rs", "mod format; mod pages;"),
@@ -228,7 +228,7 @@ fn rule_finds_a_cycle_of_a_file_and_a_folder() {
 }
 
 #[test]
-fn rule_finds_a_cycle_with_a_mod_rs_that_defines_an_item() {
+fn check_reports_a_cycle_with_a_mod_rs_that_defines_an_item() {
     let found = cycles_of(&[
         ("lib.rs", "mod store;"),
         ("store/mod.rs", "mod pool; use pool::Pool; pub struct Store(Pool);"),
@@ -241,7 +241,7 @@ fn rule_finds_a_cycle_with_a_mod_rs_that_defines_an_item() {
 }
 
 #[test]
-fn rule_accepts_files_that_depend_in_one_direction() {
+fn check_accepts_files_that_depend_in_one_direction() {
     let found = cycles_of(&[
         ("lib.rs", "mod error; mod store; pub use error::Error;"),
         ("error.rs", "pub enum Error { Lost } made! { Code }"),

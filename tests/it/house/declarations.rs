@@ -70,7 +70,7 @@ fn mod_rs_and_lib_rs_only_declare_and_reexport() {
 }
 
 #[test]
-fn rule_finds_a_definition_in_a_mod_rs() {
+fn check_reports_a_definition_in_a_mod_rs() {
     let folder = "
         //! Documentation.
         #![allow(dead_code)]

@@ -122,7 +122,7 @@ fn every_operation_has_a_tracing_span() {
 }
 
 #[test]
-fn rule_finds_an_operation_without_a_span() {
+fn check_reports_an_operation_without_a_span() {
     let files = [
         ("http.rs", "#[utoipa::path(get)] pub async fn list() {}"),
         ("store.rs", "impl Store { pub async fn find(&self) {} fn pool(&self) {} }"),

@@ -61,7 +61,7 @@ fn every_sql_statement_has_a_unique_name_after_its_first_word() {
 }
 
 #[test]
-fn rule_finds_missing_misplaced_and_duplicate_sql_statement_names() {
+fn check_reports_missing_misplaced_and_duplicate_sql_statement_names() {
     let named = "sqlx::query!(\"SELECT /* a.one */ 1\");";
     let unnamed = "sqlx::query_as!(Row, r#\"SELECT 1\"#);";
     assert!(unnamed_or_duplicate(&sample(&[("a.rs", named)])).is_empty());

@@ -215,7 +215,7 @@ async fn spending_of_a_key_in_a_month_can_exceed_the_maximum_balance() {
     app.check_ledger().await;
 }
 
-/// A purchase of one minor unit.
+/// Builds a purchase of one minor unit.
 fn purchase(app: &App, number: u128, account: &str, key: &NewKey) -> Operation {
     let account = ExternalId::parse(account, AccountFormat::Tron).expect("an address");
     Operation {

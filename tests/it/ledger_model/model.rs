@@ -55,7 +55,7 @@ pub fn units(amount: i64) -> Amount {
 }
 
 impl Ledger {
-    /// A ledger with empty accounts, each with this number of keys.
+    /// Creates a ledger with empty accounts, each with this number of keys.
     pub fn new(now: Timestamp, accounts: usize, keys: usize) -> Self {
         Self {
             now,

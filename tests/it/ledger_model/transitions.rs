@@ -54,7 +54,7 @@ pub enum Transition {
     },
 }
 
-/// How the clock advances.
+/// A forward step of the clock.
 #[derive(Clone, Copy, Debug)]
 pub enum ClockStep {
     Micros(i64),
@@ -252,8 +252,9 @@ fn key_action() -> impl Strategy<Value = KeyAction> {
     ]
 }
 
-/// A batch of mixed operations of one or both accounts, or a batch of purchases only. The ledger
-/// uses a faster path for an account if all of its operations in the batch are accepted purchases.
+/// Generates a batch of mixed operations of one or both accounts, or a batch of purchases only. The
+/// ledger uses a faster path for an account if all of its operations in the batch are accepted
+/// purchases.
 fn batch() -> impl Strategy<Value = Transition> {
     let mixed = (prop::option::of(account()), prop::collection::vec(planned_operation(), 1..=6));
     let mixed = mixed.prop_map(|(account, mut planned)| {

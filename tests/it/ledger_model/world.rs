@@ -59,7 +59,7 @@ fn stored_time(moment: OffsetDateTime) -> Timestamp {
 }
 
 impl World {
-    /// A service with the initial accounts, keys and balances of the model.
+    /// Starts a service with the initial accounts, keys and balances of the model.
     pub async fn start(ledger: &Ledger) -> Self {
         let app = App::start().await;
         clock::stop(&app.pool, ledger.now).await;

@@ -9,13 +9,13 @@ use std::{
 /// change that undoes it.
 #[derive(Clone, Copy, Debug)]
 struct Ban {
-    /// When a client first sent the change. The ban may be in force from this time on.
+    /// The time at which a client first sent the change. The ban may be in force from this time on.
     sent: Instant,
-    /// When the change had returned. The ban is in force from this time on.
+    /// The time at which the change had returned. The ban is in force from this time on.
     returned: Option<Instant>,
-    /// When a client first sent the undo. The ban may have ended at any time after this.
+    /// The time at which a client first sent the undo. The ban may have ended at any later time.
     undo_sent: Option<Instant>,
-    /// When the undo had returned. The ban has ended by this time.
+    /// The time at which the undo had returned. The ban has ended by this time.
     undo_returned: Option<Instant>,
 }
 

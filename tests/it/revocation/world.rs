@@ -435,7 +435,7 @@ impl Node {
         self.address.lock().expect("the lock is not poisoned").clone()
     }
 
-    /// The value of a metric, or `None` if the node does not respond.
+    /// Returns the value of a metric, or `None` if the node does not respond.
     pub async fn metric(&self, name: &str) -> Option<u64> {
         let address = self.process.lock().expect("the lock is not poisoned").as_ref()?.metrics;
         let name = format!("{name} ");

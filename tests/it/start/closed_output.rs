@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::own_database::OwnDatabase;
 use crate::harness::{Call, PATIENCE, process::send};
 
-/// A pipe that nobody reads, as standard output is after `head` has exited.
+/// Returns a pipe that nobody reads, like standard output after `head` has exited.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);

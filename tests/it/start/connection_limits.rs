@@ -60,7 +60,7 @@ async fn commands_need_only_one_connection() {
 }
 
 #[tokio::test]
-async fn low_connection_limit_behind_a_pooler_is_a_warning_and_not_an_error() {
+async fn low_connection_limit_behind_a_pooler_causes_a_warning_and_no_error() {
     let database = OwnDatabase::of_role("CONNECTION LIMIT 8").await;
     let url = database.url.clone();
     let log = database.start_and_stop("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
