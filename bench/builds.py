@@ -33,15 +33,15 @@ class Build:
         return self.commit[:SHORT]
 
     def label(self, text):
-        """The name of a side of a pair."""
+        """Returns the name of a side of a pair."""
         return text if self.commit is None else f"{text}, {self.short}"
 
     def process(self, name):
-        """The name of a process of this build, and of the files with its output."""
+        """Returns the name of a process of this build, and of the files with its output."""
         return name if self.commit is None else f"{name}-{self.short}"
 
     def database(self, name):
-        """The name of a database of this build."""
+        """Returns the name of a database of this build."""
         return name if self.commit is None else f"base_{name}"
 
     def program(self, name):
@@ -51,15 +51,17 @@ class Build:
         return path
 
     def script(self, name):
-        """A pgbench script of this build. It calls functions of the database, and their arguments may change."""
+        """Returns a pgbench script of this build. It calls functions of the database, and their arguments may
+        change.
+        """
         path = self.tree / "bench" / name
         if not path.exists():
             raise Missing(f"{self._name()} has no bench/{name}")
         return path
 
     def statement(self, file, name, ours):
-        """The statement with this name that fills the build's tables. This is `ours` for this tree. A base commit
-        uses the statement in its own file, because its tables may have other columns."""
+        """Returns the statement with this name that fills the build's tables. This is `ours` for this tree. A
+        base commit uses the statement in its own file, because its tables may have other columns."""
         path = self.tree / "bench" / file
         if self.commit is None or not path.exists():
             return ours
@@ -83,14 +85,14 @@ def current():
 
 
 def base():
-    """The build that BENCH_BASE names, or None."""
+    """Returns the build that BENCH_BASE names, or None."""
     commit = os.environ.get("BENCH_BASE")
     if not commit:
         return None
     directory = TARGET / "bench-base" / commit
     programs = directory / "programs"
     if not programs.is_dir():
-        raise Broken(f"{directory} has no programs: bench/run.sh builds the commit that BENCH_BASE names")
+        raise Broken(f"{directory} has no programs. bench/run.sh builds the commit that BENCH_BASE names")
     names = ("tollgate", "bench_server", "bench_lookups")
     return Build(directory / "tree", {name: programs / name for name in names}, commit)
 
@@ -131,7 +133,7 @@ class BaseSide:
         return self.reason is not None and not isinstance(self.reason, Missing)
 
     def measure(self, seconds, seed):
-        """A sample, or None if the base has failed."""
+        """Returns a sample, or None if the base has failed."""
         try:
             return self.side.measure(seconds, seed)
         except Exception as error:

@@ -19,7 +19,7 @@ KEYS_PER_ACCOUNT = 5
 # until the statement ends.
 ROWS_AT_ONCE = 1_000_000
 
-# Key number i is "ta_" and i in 43 digits. Five consecutive keys belong to one account.
+# Key number i consists of "ta_" and i, padded to 43 digits. Five consecutive keys belong to one account.
 SEED_KEYS = """
     INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata, enabled, created_at)
     SELECT account_id, md5('key ' || number)::uuid, tenant_id,
@@ -47,7 +47,7 @@ def key_text(number):
 
 
 def account_name(number):
-    """The external id of this key's account. It has the length of a TRON address."""
+    """Returns the external id of this key's account. It has the length of a TRON address."""
     return f"T{number // KEYS_PER_ACCOUNT:033d}"
 
 
@@ -89,7 +89,7 @@ class Postgres:
         return f"postgres://postgres@{quote(str(self._directory), safe='')}/{database}"
 
     def database_with_keys(self, build, keys):
-        """The name of a build's database with the keys 0 to `keys` - 1."""
+        """Returns the name of a build's database with the keys 0 to `keys` - 1."""
         name, content = build.database(f"keys_{keys}"), build.label(f"{keys:,} keys")
         return self.made_once(name, content, lambda name: self.make_keys(build, name, keys))
 
@@ -149,7 +149,7 @@ class Postgres:
         return float(found[1])
 
     def database_of_pgbench(self):
-        """The name of a database with 100,000 rows for pgbench's own scripts."""
+        """Returns the name of a database with 100,000 rows for pgbench's own scripts."""
 
         def make(name):
             self.sql("postgres", f"CREATE DATABASE {name}")

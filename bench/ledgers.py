@@ -75,7 +75,7 @@ def with_balances(postgres, build):
 
 
 def with_lengths(postgres, build, short):
-    """A build's database. Account 0 has a long ledger, and the accounts 1 to `short` have short ledgers."""
+    """Returns a build's database. Account 0 has a long ledger, and the accounts 1 to `short` have short ledgers."""
 
     def make(name):
         postgres.make_keys(build, name, (1 + short) * KEYS_PER_ACCOUNT)
@@ -89,7 +89,7 @@ def with_lengths(postgres, build, short):
 
 
 def naive(postgres):
-    """A database with the tables of the naive transaction."""
+    """Returns a database with the tables of the naive transaction."""
 
     def make(name):
         postgres.sql("postgres", f"CREATE DATABASE {name}")
@@ -99,13 +99,13 @@ def naive(postgres):
 
 
 def ids(postgres, database, account):
-    """The ids of an account and of its first key, given the number of the account."""
+    """Returns the ids of an account and of its first key, given the number of the account."""
     statement = f"SELECT account_id, key_id FROM api_keys WHERE {is_key_of(account)}"
     return postgres.sql(database, statement).strip().split("|")
 
 
 def entries(postgres, database):
-    """The number of ledger entries: the sum of the newest `seq` of all accounts."""
+    """Returns the number of ledger entries: the sum of the newest `seq` of all accounts."""
     return int(postgres.sql(database, "SELECT sum(last_seq) FROM accounts"))
 
 

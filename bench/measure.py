@@ -151,7 +151,7 @@ def take_turns(settings, pair, sides, base):
 
 
 def turns(sides, base, number):
-    """The order of the sides in a round. Our side and the base change places each round, so that each of them
+    """Returns the order of the sides in a round. Our side and the base change places each round, so that each of them
     goes first equally often."""
     if base.side is None:
         return list(sides)
@@ -160,7 +160,7 @@ def turns(sides, base, number):
 
 
 def measure_side(side, base, seconds, seed):
-    """A sample, or None if the side belongs to a base that has failed."""
+    """Returns a sample, or None if the side belongs to a base that has failed."""
     if side is base.side:
         return base.measure(seconds, seed)
     return side.measure(seconds, seed)

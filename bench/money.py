@@ -82,7 +82,7 @@ def ledger_size(bench, pair):
 
 
 def service_side(bench, database, label, server, accounts, connections, keyed):
-    """The service under load from wrk. The run fails if a confirmed purchase is not in the ledger."""
+    """Returns the service under load from wrk. The run fails if a confirmed purchase is not in the ledger."""
 
     def measure(seconds, seed):
         before = ledgers.entries(bench.postgres, database)
@@ -99,7 +99,7 @@ def service_side(bench, database, label, server, accounts, connections, keyed):
 
 
 def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
-    """One client of pgbench that calls the function with batches of this many purchases."""
+    """Returns one client of pgbench that calls the function with batches of this many purchases."""
     script = build.script("batch.sql")
 
     def measure(seconds, seed):

@@ -223,7 +223,7 @@ def gate_alone(bench, pair):
 
 
 def with_room(keys):
-    """The capacity of a cache for all of these keys, which are not distributed evenly over its shards."""
+    """Returns the capacity of a cache for all of these keys, which are not distributed evenly over its shards."""
     return keys + keys // 50 + 20_000
 
 

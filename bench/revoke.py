@@ -182,5 +182,5 @@ def spread(millis):
 
 
 def percentile(ordered, percent):
-    """The smallest value that at least this percentage of the values do not exceed."""
+    """Returns the smallest value that at least this percentage of the values do not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

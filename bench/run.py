@@ -224,7 +224,7 @@ def measured_table(measured):
 
 
 def table(names, rows):
-    """A Markdown table with aligned columns."""
+    """Returns a Markdown table with aligned columns."""
     rows = [names, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]

@@ -117,7 +117,7 @@ def haproxy(workplace, path, keys, cores):
 
 
 def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
-    """A server to which wrk sends random keys. The run fails if a response is not 200."""
+    """Returns a server to which wrk sends random keys. The run fails if a response is not 200."""
 
     def measure(seconds, seed):
         script = ["keys.lua", "built" if built else "prebuilt", keys, seed]

@@ -77,7 +77,7 @@ if [ "$mode" = --check ]; then
     done
     diff -qr docs/book "$book" || current=no
     if [ "$current" = no ]; then
-        echo "The book does not match its sources and the program: run \`make docs\` and commit the result." >&2
+        echo "The book does not match its sources and the program. Run \`make docs\` and commit the result." >&2
         exit 1
     fi
 else

@@ -101,11 +101,11 @@ class DemoServer:
             raise DemoFailed(f"{failure}\n{log}")
 
     def environment(self):
-        """The caller's environment, with the variables that a command needs to use the server."""
+        """Returns the caller's environment, with the variables that a command needs to use the server."""
         return {**os.environ, **self._additions()}
 
     def command_environment(self):
-        """The environment for commands of `tollgate`, which makes them use the server's database."""
+        """Returns the environment for commands of `tollgate`, which makes them use the server's database."""
         return {**self._settings, **self._additions()}
 
     def _additions(self):

@@ -35,7 +35,7 @@ case $manager in
     apk) install='apk add' ;;
     brew) install='brew install' ;;
     *)
-        echo "$what is missing, and this script cannot install it: there is no apt-get, dnf, pacman, apk or brew," >&2
+        echo "$what is missing, and this script cannot install it. There is no apt-get, dnf, pacman, apk or brew," >&2
         echo "or you may not use it. Install $what yourself and try again." >&2
         exit 1
         ;;

@@ -271,7 +271,7 @@ def compare_body(wanted, got):
 
 
 def parse_responses(text):
-    """The responses in the output of `curl -i`, or None. A body need not end with a newline."""
+    """Returns the responses in the output of `curl -i`, or None. A body need not end with a newline."""
     text = text.replace("\r\n", "\n").strip()
     starts = [found.start() for found in re.finditer(r"HTTP/[0-9.]+ \d{3}\b[^\n]*(?:\n|$)", text)]
     if not starts or starts[0] != 0:

@@ -106,7 +106,7 @@ def deref(document: Json, node: Json) -> Json:
 
 
 def closed_set(document: Json, schema: Json) -> list[str] | None:
-    """The values of a schema that is a closed set of strings, without `null`. None if the set is open."""
+    """Returns the values of a schema that is a closed set of strings, without `null`. Returns None if the set is open."""
     schema = deref(document, schema)
     if "const" in schema:
         return [schema["const"]] if isinstance(schema["const"], str) else None
@@ -127,7 +127,7 @@ def members(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def parameters(document: Json) -> Iterator[tuple[str, Json]]:
-    """Every parameter, with the id of its operation."""
+    """Yields every parameter, with the id of its operation."""
     for item in document["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):
@@ -170,7 +170,7 @@ def generate_typescript(document: Path, parsed: Json) -> None:
 
 
 def closed_sets_in_typescript(document: Json) -> str:
-    """A program that compiles only if the type of each closed set is exactly the union of its values."""
+    """Returns a program that compiles only if the type of each closed set is exactly the union of its values."""
     lines = [
         'import type { components, operations } from "tollgate";',
         "type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;",

@@ -110,7 +110,7 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
 
 
 def until_enough(purchases: int, revokes: int) -> PhaseSpec:
-    """A phase without a fault, which ends after this many purchases and revocations."""
+    """Runs a phase without a fault, which ends after this many purchases and revocations."""
 
     def run(world: World) -> dict[str, float]:
         world.fault_begins()

@@ -22,14 +22,14 @@ class Outage:
     late: list[Answer]
 
     def seconds(self) -> float:
-        """The time from the first failure to the last one."""
+        """Returns the time from the first failure to the last one."""
         if not self.failures:
             return 0.0
         return max(answer.ended for answer in self.failures) - min(answer.begun for answer in self.failures)
 
     def after_open(self) -> float:
-        """The time from the opening of the path to the start of the last failed request. It is negative if the request
-        began before."""
+        """Returns the time from the opening of the path to the start of the last failed request. It is
+        negative if the request began before."""
         return max((answer.begun for answer in self.failures), default=0.0) - self.phase.open[self.node]
 
 
@@ -51,8 +51,8 @@ def outages(record: Record, phase: Phase) -> list[Outage]:
 
 
 def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
-    """The refusals of new keys that are faults, and the number of the other refusals. A node whose lease was granted
-    by the old primary does not know the keys on the new primary until the lease ends."""
+    """Returns the refusals of new keys that are faults, and the number of the other refusals. A node whose
+    lease was granted by the old primary does not know the keys on the new primary until the lease ends."""
     broken: list[Answer] = []
     for answer in record.refused_new:
         phase = next((phase for phase in reversed(record.phases) if phase.begun <= answer.begun), None)
@@ -74,8 +74,8 @@ HEADER = ("phase", "node", "opened after", "outage", "failed", "last began", f"b
 
 
 def table(all_outages: list[Outage]) -> str:
-    """The table of outages. `opened after` is the time from the fault until the node's path to the database was open.
-    `last began` is the time from then until the last failed request began."""
+    """Returns the table of outages. `opened after` is the time from the fault until the node's path to the
+    database was open. `last began` is the time from then until the last failed request began."""
     rows = [HEADER]
     for outage in all_outages:
         opened = outage.phase.open[outage.node] - outage.phase.fault

@@ -253,7 +253,7 @@ async fn new_connection_of_an_address_at_its_limit_closes_no_idle_connection() {
 }
 
 #[tokio::test]
-async fn response_that_closes_an_http_1_0_connection_has_no_keep_alive_header() {
+async fn response_that_closes_an_http_1_0_connection_contains_no_keep_alive_header() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;

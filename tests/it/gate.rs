@@ -268,7 +268,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     let mut strangers = vec![
         (&test, app.key(&test, wallet).await),
         (&app.tradetally, app.key(&app.tradetally, wallet).await),
-        // In addition, this key does not have the scope.
+        // This key also lacks the required scope.
         (&test, app.key_with(&test, wallet, reader).await),
     ];
     let disabled = app.key(&test, wallet).await;

@@ -32,7 +32,7 @@ fn check_headers(answer: &Answer, policy: &str) {
 }
 
 #[tokio::test]
-async fn every_response_has_the_security_headers() {
+async fn every_response_contains_the_security_headers() {
     let app = App::start().await;
     app.wallet("10").await;
     let key = app.key(&app.tronagg, WALLET).await;
@@ -57,7 +57,7 @@ async fn every_response_has_the_security_headers() {
 }
 
 #[tokio::test]
-async fn response_to_a_request_that_timed_out_has_the_security_headers() {
+async fn response_to_a_request_that_timed_out_contains_the_security_headers() {
     let app = App::start().await;
     app.wallet("10").await;
     let limits = Limits { request_timeout: Duration::from_millis(200), ..Limits::default() };
@@ -73,7 +73,7 @@ async fn response_to_a_request_that_timed_out_has_the_security_headers() {
 }
 
 #[tokio::test]
-async fn documentation_has_the_security_headers_and_its_own_policy() {
+async fn documentation_is_served_with_the_security_headers_and_its_own_policy() {
     let app = App::start().await;
     let policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                   connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";

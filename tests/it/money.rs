@@ -452,7 +452,7 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn page_of_large_purchases_has_at_most_256_kib_and_its_cursor_continues_the_list() {
+async fn page_of_large_purchases_is_at_most_256_kib_and_its_cursor_continues_the_list() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -84,7 +84,7 @@ fn every_openapi_reference_resolves() {
 }
 
 #[test]
-fn every_documented_response_has_the_request_id_header() {
+fn every_documented_response_contains_the_request_id_header() {
     let document = document();
     let header = json!({"$ref": "#/components/headers/RequestId"});
     for (name, operation) in operations(&document) {

@@ -202,7 +202,7 @@ async fn connection_is_closed_after_the_server_has_refused_a_write_on_it() {
 /// The number of log lines does not depend on the number of failed requests. There is one line for
 /// each change of state, and at most ten lines for each kind of failure.
 #[tokio::test(flavor = "multi_thread")]
-async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
+async fn log_of_an_outage_contains_one_line_for_each_change_of_state() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;

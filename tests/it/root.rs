@@ -79,7 +79,7 @@ async fn browser_gets_a_page_with_links_and_the_status() {
 }
 
 #[tokio::test]
-async fn start_page_has_no_documentation_links_if_the_documentation_is_off() {
+async fn start_page_contains_no_documentation_links_if_the_documentation_is_off() {
     let app = without_docs().await;
     let answer = app.send(get()).await.expect(200);
     assert_eq!(answer.json["documentation_url"], Value::Null);

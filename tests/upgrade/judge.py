@@ -82,5 +82,5 @@ def print_report(record: Record, lost: list[str], doubled: list[str], lease_mill
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest value that at least this percentage of all values do not exceed."""
+    """Returns the smallest value that at least this percentage of all values do not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

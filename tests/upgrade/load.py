@@ -196,8 +196,8 @@ class Load:
 
 
 def direction(at: Node, others: list[Node]) -> str:
-    """The direction of a revocation, such as "old → new". If `others` contains nodes of both versions, the direction
-    names the version that differs from the version of `at`."""
+    """Returns the direction of a revocation, such as "old → new". If `others` contains nodes of both
+    versions, the direction names the version that differs from the version of `at`."""
     own = at.version.name
     different = [node.version.name for node in others if node.version.name != own]
     return f"{own} → {different[0] if different else own}"

@@ -63,6 +63,6 @@ class Record:
                 self.failures.append(f"{where}: status {status} instead of 401")
 
     def progress(self) -> tuple[int, int]:
-        """The number of revocations and the number of purchases so far."""
+        """Returns the number of revocations and the number of purchases so far."""
         with self._lock:
             return len(self.revokes), len(self.purchases)

@@ -101,7 +101,7 @@ fn ids_of(html: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn built_pages_have_no_inline_scripts_no_inline_styles_and_no_external_resources() {
+fn built_pages_contain_no_inline_scripts_no_inline_styles_and_no_external_resources() {
     let pages = pages();
     assert!(!pages.is_empty(), "{BOOK} has no pages: run make docs");
     let faults = pages.iter().flat_map(|(path, html)| forbidden(path, html));

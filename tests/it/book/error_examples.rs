@@ -2,7 +2,8 @@
 //! points.
 //!
 //! One test provokes every problem code, and compares the response with the example on the page of
-//! the code. Its requests have the amounts and names of the examples, so that both are equal.
+//! the code. Its requests use the amounts and names of the examples, so that the responses equal
+//! the examples.
 
 use std::{collections::BTreeMap, convert::Infallible, path::Path, time::Duration};
 

@@ -292,7 +292,7 @@ impl StoredAccount {
     fn check_order_in_time(&self, orders: &[&Order], violations: &mut Vec<String>) {
         let mut decisions = self.decisions(orders);
         decisions.sort_by_key(|decision| decision.position);
-        // Of the decisions that are earlier in the ledger, the decision whose first request was
+        // Among the decisions that are earlier in the ledger, the decision whose first request was
         // sent last.
         let mut latest: Option<&Decision<'_>> = None;
         for same_position in decisions.chunk_by(|one, next| one.position == next.position) {

@@ -41,8 +41,8 @@ const CLIENTS: usize = 16;
 /// The opening balance of an account, in minor units.
 const OPENING: i64 = 1000;
 
-/// How long a client keeps an idle connection. The service closes idle connections after 30 s, and
-/// a request could be lost at that moment.
+/// How long a client keeps an idle connection. The service closes idle connections after 30 s, so a
+/// request that is sent at that moment could be lost.
 const MAX_IDLE: Duration = Duration::from_secs(5);
 
 pub struct World {

@@ -51,7 +51,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_response_has_the_security_headers_including_redirects_errors_and_downloads() {
+async fn every_response_contains_the_security_headers_including_redirects_errors_and_downloads() {
     for site in [Site::start().await, Site::start_at(SECURE).await] {
         let (mut owner, key, paths) = pages(&site).await;
         for path in &paths {

@@ -91,7 +91,7 @@ async fn keys_can_be_sorted_by_name_last_use_and_expiry() {
 }
 
 #[tokio::test]
-async fn long_list_of_keys_has_a_search_form_and_numbered_pages() {
+async fn long_list_of_keys_shows_a_search_form_and_numbered_pages() {
     let (site, mut owner) = start().await;
     let few = owner.get("/dashboard/keys?show=all").await.expect(200);
     assert!(!few.source.contains("id=\"search\""), "{few:?}");

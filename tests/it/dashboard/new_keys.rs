@@ -160,7 +160,7 @@ async fn ten_concurrent_submissions_of_a_form_create_one_key() {
 }
 
 #[tokio::test]
-async fn every_invalid_field_has_an_error_and_keeps_its_input() {
+async fn every_invalid_field_shows_an_error_and_keeps_its_input() {
     let (site, mut owner) = start().await;
     let fields = [
         ("name", "x".repeat(101)),
@@ -206,7 +206,7 @@ async fn every_invalid_field_has_an_error_and_keeps_its_input() {
 }
 
 #[tokio::test]
-async fn account_at_the_key_limit_gets_no_new_key_until_one_is_revoked() {
+async fn account_at_the_key_limit_gets_no_new_key_until_a_key_is_revoked() {
     let (site, mut owner) = start().await;
     let mut last = None;
     for _ in 0..4 {

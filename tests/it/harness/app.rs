@@ -38,15 +38,15 @@ pub struct App {
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
     pub money: Money,
-    /// For direct SQL. With it, tests read stored rows, and create rows that the service would not
-    /// create.
+    /// A pool for direct SQL. Tests use it to read stored rows, and to create rows that the service
+    /// would not create.
     pub pool: PgPool,
     pub tronagg: TestTenant,
     pub tradetally: TestTenant,
     pub url: String,
 }
 
-/// A tenant and one of its admin keys, which has every permission.
+/// A tenant, and an admin key of this tenant with every permission.
 pub struct TestTenant {
     pub tenant: Arc<Tenant>,
     pub admin_key: String,

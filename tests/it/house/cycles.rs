@@ -1,7 +1,8 @@
 //! The files of a folder have no dependency cycle. A subfolder counts as one file.
 //!
-//! A file depends on another file if it has a path to an item that the other file defines. Such a
-//! dependency is called an arrow. A re-export is not an arrow, and tests may depend on any file.
+//! A file depends on another file if it contains a path to an item that the other file defines.
+//! Such a dependency is called an arrow. A re-export is not an arrow, and tests may depend on any
+//! file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

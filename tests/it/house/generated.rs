@@ -9,7 +9,7 @@ fn committed_openapi_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     let committed = std::fs::read_to_string(path).expect("docs/openapi.json can be read");
     let current = tollgate::http::openapi_document().to_pretty_json().expect("the text is JSON");
-    assert!(committed.trim_end() == current, "docs/openapi.json is out of date: run make openapi");
+    assert!(committed.trim_end() == current, "docs/openapi.json is out of date. Run make openapi");
 }
 
 #[test]

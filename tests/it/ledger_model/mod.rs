@@ -1,7 +1,7 @@
 //! Compares the ledger with a model. For random sequences of operations, both return equal outcomes
 //! and have equal states after each step.
 //!
-//! The model has one thread and no database, and computes every sum from the entries. The ledger
+//! The model uses one thread and no database, and computes every sum from the entries. The ledger
 //! uses the clock of the model. These tests do not cover concurrency.
 
 mod account;

@@ -1,4 +1,4 @@
-//! A second implementation of the ledger. It has one thread and no database, and is simple rather
+//! A second implementation of the ledger. It uses one thread and no database, and is simple rather
 //! than fast.
 
 use std::collections::BTreeMap;

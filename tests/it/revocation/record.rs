@@ -78,8 +78,8 @@ impl Record {
     pub fn judge(&self, key: &str, tally: &mut Tally, violations: &mut Vec<String>) {
         let bans = lock(&self.bans);
         for request in lock(&self.requests).iter() {
-            // The ban certainly applies to a request if it was in force from the request to its
-            // response.
+            // The ban certainly applies to a request if the ban was in force from the request to
+            // its response.
             let certain_ban = bans.iter().find(|ban| {
                 ban.returned.is_some_and(|at| at <= request.begun)
                     && ban.undo_sent.is_none_or(|at| at >= request.answered)

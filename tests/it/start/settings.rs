@@ -12,7 +12,7 @@ use crate::harness::{
 };
 
 #[test]
-fn every_setting_that_is_set_but_empty_is_an_error() {
+fn every_setting_that_is_set_but_empty_causes_an_error() {
     let data_dir = DataDir::new("empty");
     let example = include_str!("../../../.env.example");
     let settings: Vec<&str> = example
@@ -47,7 +47,7 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
 }
 
 #[test]
-fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
+fn empty_database_url_causes_an_error_and_starts_no_private_postgres() {
     let data_dir = DataDir::new("empty-url");
     let create = || {
         let mut command = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_"]);
@@ -58,7 +58,7 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
     command.env("DATABASE_URL", "");
     assert!(fails(command).contains("DATABASE_URL is set but empty"));
 
-    // An empty variable is an error even if .env has a URL. An empty value in .env is also an
+    // An empty variable is an error even if .env contains a URL. An empty value in .env is also an
     // error.
     let home = cluster::directory("empty-url-home");
     std::fs::create_dir_all(&home).expect("the directory can be created");
@@ -114,7 +114,7 @@ async fn warning_about_an_unknown_variable_appears_once_and_suggests_a_setting()
 }
 
 #[test]
-fn invalid_number_of_worker_threads_is_an_error() {
+fn invalid_number_of_worker_threads_causes_an_error() {
     let command = |value: &str| {
         let mut command = tollgate(&["openapi"]);
         command.env("TOKIO_WORKER_THREADS", value);

@@ -12,8 +12,8 @@ use crate::harness::{cluster, process::tollgate};
 /// The response of a web server that is not Postgres.
 const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
-/// Opens a port that reads a client's first message, sends each of these replies after the next
-/// message, and closes the connection.
+/// Opens a port that answers each message of a client with the next of these replies, and then
+/// closes the connection.
 fn port_that_answers(answers: &[&'static [u8]]) -> u16 {
     let answers = answers.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
