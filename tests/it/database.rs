@@ -138,7 +138,7 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
 }
 
 /// Generates the state of a key and its account, the scopes, and the current time. All times are
-/// within a few seconds, so that equal times are frequent.
+/// within a few seconds of each other, so that equal times are frequent.
 fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     let at = |second: i64| {
         Timestamp::from_unix_micros(second * 1_000_000).expect("the time is in range")

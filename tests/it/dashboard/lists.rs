@@ -114,7 +114,7 @@ async fn long_list_of_keys_shows_a_search_form_and_numbered_pages() {
 }
 
 #[tokio::test]
-async fn statement_can_be_searched_by_reference_and_id_and_sorted_both_ways() {
+async fn statement_can_be_searched_by_reference_and_id_and_sorted_in_both_directions() {
     let (site, mut owner) = start().await;
     let key = key(&site, "bot").await;
     let mut ids = Vec::new();
@@ -164,7 +164,7 @@ async fn security_log_can_be_searched_by_event_key_and_detail() {
 }
 
 #[tokio::test]
-async fn list_shows_the_call_of_a_key_that_has_just_bought_and_its_time() {
+async fn list_shows_the_call_and_its_time_immediately_after_a_purchase() {
     let (site, mut owner) = start().await;
     let key = key(&site, "bot").await;
     owner.get("/dashboard/keys").await.expect(200).says("0 calls");

@@ -57,8 +57,8 @@ impl PlayedNode {
         heard.expect("the session is open").payload().to_owned()
     }
 
-    /// Waits for the next change that needs acknowledgements. It skips changes that triggers
-    /// announce, which have the number 0.
+    /// Waits for the next change that needs acknowledgements. It skips changes with the number 0,
+    /// which triggers announce.
     pub async fn next_change(&mut self) -> HeardChange {
         loop {
             let payload = self.next().await;

@@ -33,8 +33,7 @@ pub struct Module {
     pub test: bool,
     /// The items of the module, without its submodules.
     pub items: Vec<Item>,
-    /// Maps each name in the module to what it refers to. Names that exist only in tests are
-    /// absent.
+    /// Maps each name in the module to its targets. Names that exist only in tests are absent.
     pub names: BTreeMap<String, Vec<Binding>>,
     /// The paths of the module's glob imports.
     pub globs: Vec<Vec<String>>,
