@@ -6,7 +6,7 @@
 # The result is in target/bench-base/SHA:
 #
 #   tree/        the files of the commit
-#   programs/    tollgate, and bench_server and bench_lookups if the commit has them
+#   programs/    tollgate, and bench_server and bench_lookups if the commit contains them
 #
 # If the same compiler has already built that commit, the script does not build it again.
 set -euo pipefail

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    #[expect(clippy::disallowed_methods, reason = "a script reads its settings from its environment")]
+    #[expect(clippy::disallowed_methods, reason = "a script reads its environment")]
     let url = std::env::var("DATABASE_URL")?;
     let mut connection = PgConnection::connect(&url).await?;
     tollgate::schema::bring_up_to_date(&mut connection).await?;

@@ -307,7 +307,7 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
         .execute(&mut *lock)
         .await
         .expect("Postgres grants the lock");
-    // More purchases than the pool has connections wait for the lock.
+    // The number of purchases that wait for the lock exceeds the number of connections of the pool.
     let purchases: Vec<_> = (0..50)
         .map(|_| {
             let request = blocked.buy("1").into_request();

@@ -95,7 +95,7 @@ enum Rule {
     /// The node uses answers from any server.
     AnyServer,
     /// A node with a lease uses answers from the server that granted the lease. A node without a
-    /// lease uses answers from a server that has its newest renewal.
+    /// lease uses answers from a server that contains its newest renewal.
     NewestRenewal,
 }
 

@@ -1,4 +1,4 @@
-//! Every page escapes text from users, and every download neutralises spreadsheet formulas in it.
+//! Every page escapes text from users, and every download neutralizes spreadsheet formulas in it.
 
 use serde_json::json;
 
@@ -135,7 +135,7 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
 }
 
 #[tokio::test]
-async fn csv_download_neutralises_spreadsheet_formulas() {
+async fn csv_download_neutralizes_spreadsheet_formulas() {
     let site = Site::start().await;
     site.app.wallet("20").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;

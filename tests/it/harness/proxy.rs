@@ -185,7 +185,8 @@ async fn forward_statements(
         if is_to_be_held(bytes, &traps.hold) {
             held.store(true, Ordering::SeqCst);
         }
-        // Check before forwarding the statement, so that its reply cannot arrive earlier.
+        // This check comes before the statement is forwarded, so that its reply cannot arrive
+        // earlier.
         if is_to_be_cut(bytes, &traps.cut) {
             replies.send_replace(false);
         }

@@ -251,7 +251,8 @@ impl State {
         Step::Refund(request, result)
     }
 
-    /// Decides each operation before it creates the next one, which may refer to it.
+    /// Decides each operation before it creates the next operation, which may refer to the earlier
+    /// one.
     fn batch(&mut self, planned: &[PlannedOperation], wait: bool, attempt: i32) -> Step {
         let id = BatchId::from_uuid(self.ledger.next_id());
         for account in 0..ACCOUNTS {

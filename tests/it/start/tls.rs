@@ -1,5 +1,5 @@
-//! TLS between Tollgate and Postgres: for which hosts Tollgate requires TLS, and which warnings it
-//! logs without TLS.
+//! TLS between Tollgate and Postgres: the hosts for which Tollgate requires TLS, and the warnings
+//! that it logs without TLS.
 
 use std::{
     io::{Read as _, Write as _},
