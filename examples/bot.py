@@ -67,7 +67,7 @@ def show_balance(session, url):
 
 
 def buy(session, url, arguments):
-    # One key for one purchase, created before the first try. Even if a request or a response is
+    # One idempotency key for one purchase, created before the first try. Even if a request or a response is
     # lost, the service charges once.
     idempotency_key = arguments.idempotency_key or str(uuid.uuid4())
     print(f"idempotency key {idempotency_key}", file=sys.stderr)

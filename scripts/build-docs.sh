@@ -41,8 +41,9 @@ if ! "$target/tools/bin/mdbook" build --dest-dir "$work/out" "$work" >"$work/log
     exit 1
 fi
 
-# finish FILE: replaces the inline styles of mdBook with classes, an empty heading of a table with a cell, the names of
-# sources in the table of contents with the names of pages, and an image that a click enlarges with a plain image.
+# finish FILE: edits a page of mdBook. Inline styles become classes. An empty heading of a table becomes a
+# cell. In the table of contents, the names of pages replace the names of sources. A plain image replaces an
+# image that a click enlarges.
 finish() {
     sed -E \
         -e 's/<(td|th) style="text-align: left">/<\1>/g' \

@@ -66,7 +66,7 @@ impl Resolver<'_> {
         self.onward(found, rest)
     }
 
-    /// Resolves the rest of a path after the targets of its first name.
+    /// Resolves the part of a path after its first name, whose targets are known.
     fn onward(&mut self, found: Vec<Target>, rest: &[String]) -> Vec<Target> {
         if rest.is_empty() {
             return found;
