@@ -172,7 +172,7 @@ def configuration(
     parameters = {
         "max_connections": 100,
         "shared_buffers": "32MB",
-        # The test needs no durability, because its data does not outlive the machine.
+        # The test needs no durability, because its data does not have to survive a crash of the machine.
         "fsync": "off",
         "wal_log_hints": "on",
         "wal_keep_size": "512MB",
