@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::domain::timestamp::Timestamp;
 
-/// The time of day by this machine's clock.
+/// Returns the time of day by this machine's clock.
 #[must_use]
 pub fn local() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "only this function reads the machine's clock")]

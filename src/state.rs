@@ -83,13 +83,13 @@ impl AppState {
         }))
     }
 
-    /// The gate's verifier.
+    /// Returns the gate's verifier.
     #[must_use]
     pub fn verifier(&self) -> &Arc<CountedVerifier> {
         &self.verifier
     }
 
-    /// The URL at which browsers reach the service.
+    /// Returns the URL at which browsers reach the service.
     #[must_use]
     pub fn public_url(&self) -> &WebOrigin {
         &self.public_url
@@ -108,13 +108,14 @@ impl AppState {
         &self.limits
     }
 
-    /// The operations on money. A service also has to run `Money::release_holds`.
+    /// Returns the operations on money. A service also has to run `Money::release_holds`.
     #[must_use]
     pub fn money(&self) -> &Money {
         &self.money
     }
 
-    /// The buffer that counts the use of keys. A service also has to run `UsageBuffer::run`.
+    /// Returns the buffer that counts the use of keys. A service also has to run
+    /// `UsageBuffer::run`.
     #[must_use]
     pub fn usage(&self) -> &Arc<UsageBuffer> {
         &self.usage

@@ -53,7 +53,7 @@ impl Credentials {
         Self::only(bearer_tokens(headers))
     }
 
-    /// The well-formed key, for a verifier to look up.
+    /// Returns the well-formed key, for a verifier to look up.
     #[must_use]
     pub fn into_key(self) -> KeyText {
         self.0
@@ -70,7 +70,8 @@ impl Credentials {
     }
 }
 
-/// The tokens of all `Authorization` headers with the scheme Bearer, in any case (RFC 9110 §11.1).
+/// Returns the tokens of all `Authorization` headers with the scheme Bearer, in any case (RFC 9110
+/// §11.1).
 fn bearer_tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, token) = value.as_bytes().split_at_checked(6)?;

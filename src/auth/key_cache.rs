@@ -112,7 +112,7 @@ impl KeyCache {
         }
     }
 
-    /// The ticket to replace the entry of a key, whether or not the key is cached.
+    /// Returns the ticket to replace the entry of a key, whether or not the key is cached.
     pub fn ticket(&self, hash: &KeyHash) -> Ticket {
         Ticket(self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner).changes)
     }
@@ -147,7 +147,7 @@ impl KeyCache {
         }
     }
 
-    /// The number of cached keys, and the number of hits.
+    /// Returns the number of cached keys, and the number of hits.
     pub fn counts(&self) -> (usize, u64) {
         self.shards.iter().fold((0, 0), |(keys, hits), shard| {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -288,7 +288,7 @@ impl Shard {
         scale(tag.bits().rotate_left(32), self.slots.len())
     }
 
-    /// The distance of a key from its home slot.
+    /// Returns the distance of a key from its home slot.
     fn distance(&self, slot: &Slot, place: usize) -> usize {
         let home = self.home(slot.tag());
         if place >= home { place - home } else { place + self.slots.len() - home }

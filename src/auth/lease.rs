@@ -57,8 +57,9 @@ impl Lease {
         micros(now) < self.ends.load(Ordering::Acquire)
     }
 
-    /// The server that granted the lease. `None` if the lease is not held. If a new lease is
-    /// granted concurrently, the result may be the server of the new lease, which is equally valid.
+    /// Returns the server that granted the lease. `None` if the lease is not held. If a new lease
+    /// is granted concurrently, the result may be the server of the new lease, which is equally
+    /// valid.
     pub fn server(&self, now: Duration) -> Option<ServerId> {
         let holds = self.holds(now);
         holds.then(|| ServerId::started_at(self.server.load(Ordering::Relaxed)))

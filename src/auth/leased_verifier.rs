@@ -88,7 +88,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.holds((self.since_boot)())
     }
 
-    /// The server that granted the lease. `None` if the node does not hold its lease now.
+    /// Returns the server that granted the lease. `None` if the node does not hold its lease now.
     #[must_use]
     pub fn lease_server(&self) -> Option<ServerId> {
         self.lease.server((self.since_boot)())
@@ -110,8 +110,9 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.cache.clear();
     }
 
-    /// A snapshot of the cache, the lease and the counters, for metrics. Concurrent verifications
-    /// may make the counters differ by a few, because they are read one after another.
+    /// Returns a snapshot of the cache, the lease and the counters, for metrics. Concurrent
+    /// verifications may make the counters differ by a few, because they are read one after
+    /// another.
     #[must_use]
     pub fn state(&self) -> CacheState {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);

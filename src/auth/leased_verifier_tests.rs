@@ -30,7 +30,7 @@ fn advance(time: Duration) {
     NOW.set(NOW.get() + time);
 }
 
-/// The database's clock, which runs at the same rate as the machine's clock.
+/// Returns the database's clock, which runs at the same rate as the machine's clock.
 fn database_clock() -> Timestamp {
     let micros = 1_800_000_000_000_000 + NOW.get().as_micros();
     Timestamp::from_unix_micros(i64::try_from(micros).expect("in range")).expect("in range")

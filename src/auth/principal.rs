@@ -90,8 +90,8 @@ impl Deref for Principal {
 pub struct Caller(Arc<OnceLock<Principal>>);
 
 impl Caller {
-    /// The owner of the key. `None` if the request did not reach a gate, or contained no known key
-    /// of the gate's tenant.
+    /// Returns the owner of the key. `None` if the request did not reach a gate, or contained no
+    /// known key of the gate's tenant.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         self.0.get()

@@ -198,7 +198,7 @@ impl Problem {
         self
     }
 
-    /// The status of the response.
+    /// Returns the status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.0.kind {
@@ -207,7 +207,7 @@ impl Problem {
         }
     }
 
-    /// The `code` of the body.
+    /// Returns the `code` of the body.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self.0.kind {
@@ -216,7 +216,7 @@ impl Problem {
         }
     }
 
-    /// The `title` of the body.
+    /// Returns the `title` of the body.
     #[must_use]
     pub fn title(&self) -> &'static str {
         match self.0.kind {
@@ -225,27 +225,28 @@ impl Problem {
         }
     }
 
-    /// The reason for the operator: the reason that [`because`](Self::because) added, or else the
-    /// reason of the gate's decision.
+    /// Returns the reason for the operator: the reason that [`because`](Self::because) added, or
+    /// else the reason of the gate's decision.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let decided = || self.0.decision.and_then(GateDecision::reason);
         self.0.reason.as_deref().or_else(decided)
     }
 
-    /// The number of seconds in `Retry-After`. `None` if the response does not contain this header.
+    /// Returns the number of seconds in `Retry-After`. `None` if the response does not contain this
+    /// header.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after_seconds
     }
 
-    /// The gate's decision. `None` if another part of the program created the problem.
+    /// Returns the gate's decision. `None` if another part of the program created the problem.
     #[must_use]
     pub fn decision(&self) -> Option<GateDecision> {
         self.0.decision
     }
 
-    /// The body of the response as JSON.
+    /// Returns the body of the response as JSON.
     #[must_use]
     pub fn to_value(&self) -> Value {
         let uri = match self.0.kind {

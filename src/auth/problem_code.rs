@@ -30,7 +30,7 @@ macro_rules! problem_codes {
             /// Every code, ordered by status.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The code as the body of a problem contains it.
+            /// Returns the code as the body of a problem contains it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -38,7 +38,7 @@ macro_rules! problem_codes {
                 }
             }
 
-            /// The status of a response with this code.
+            /// Returns the status of a response with this code.
             #[must_use]
             pub const fn status(self) -> StatusCode {
                 match self {
@@ -46,7 +46,7 @@ macro_rules! problem_codes {
                 }
             }
 
-            /// The title of a problem with this code, for people.
+            /// Returns the title of a problem with this code, for people.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self {

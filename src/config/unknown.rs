@@ -29,7 +29,7 @@ pub struct UnknownVariable {
     pub closest: Option<String>,
 }
 
-/// The variables of all settings.
+/// Returns the variables of all settings.
 #[must_use]
 pub fn known_variables() -> BTreeSet<String> {
     let settings = ServerArgs::augment_args(DatabaseArgs::augment_args(Command::new("tollgate")));

@@ -42,7 +42,7 @@ impl Cookie {
         SessionToken::parse(value_of(self.name(secure), headers)?).ok()
     }
 
-    /// The header value that sets the cookie.
+    /// Returns the header value that sets the cookie.
     pub fn set(self, token: &SessionToken, secure: bool) -> HeaderValue {
         let max_age = match self {
             Self::Session => None,
@@ -53,7 +53,7 @@ impl Cookie {
         cookie
     }
 
-    /// The header value that deletes the cookie.
+    /// Returns the header value that deletes the cookie.
     pub fn clear(self, secure: bool) -> HeaderValue {
         cookie(self.name(secure), "", Some(0), secure)
     }
@@ -81,13 +81,13 @@ impl LastSignIn {
         Some(Self { slug: slug.parse().ok()?, environment: environment.parse().ok()? })
     }
 
-    /// The header value that sets the cookie.
+    /// Returns the header value that sets the cookie.
     pub fn set(&self, secure: bool) -> HeaderValue {
         let value = format!("{}.{}", self.environment.as_str(), self.slug);
         cookie(Self::name(secure), &value, Some(LAST_SECONDS), secure)
     }
 
-    /// The header value that deletes the cookie.
+    /// Returns the header value that deletes the cookie.
     pub fn clear(secure: bool) -> HeaderValue {
         cookie(Self::name(secure), "", Some(0), secure)
     }

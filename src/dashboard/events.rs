@@ -68,7 +68,7 @@ pub fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
     }
 }
 
-/// The key that an event is about: its target, or the key that placed its hold.
+/// Returns the key that an event is about: its target, or the key that placed its hold.
 fn key_of(event: &AuditEvent) -> Option<KeyId> {
     let of_hold = || event.detail["key_id"].as_str().and_then(|id| id.parse().ok());
     event.target.and_then(AuditTarget::api_key).or_else(of_hold)

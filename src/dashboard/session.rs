@@ -75,7 +75,7 @@ impl Visitor {
         &self.session
     }
 
-    /// The token in the session's cookie.
+    /// Returns the token in the session's cookie.
     pub fn token(&self) -> &SessionToken {
         &self.token
     }
@@ -97,22 +97,22 @@ impl Visitor {
         self.tenant().id == target.tenant.id && *self.account() == target.account
     }
 
-    /// The database's clock when the session was read.
+    /// Returns the database's clock when the session was read.
     pub fn now(&self) -> Timestamp {
         self.session.now
     }
 
-    /// The actor and the client's address, for the audit trail.
+    /// Returns the actor and the client's address, for the audit trail.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// A handle for changes of the session's account.
+    /// Returns a handle for changes of the session's account.
     pub fn handle<'a>(&'a self, state: &'a AppState) -> AccountHandle<'a> {
         state.store().account(self.tenant(), self.account(), &self.origin)
     }
 
-    /// The name of the platform.
+    /// Returns the name of the platform.
     pub fn platform(&self) -> &str {
         self.settings.shown_name(self.tenant())
     }

@@ -62,7 +62,7 @@ impl ExternalId {
         Ok(Self(text.into()))
     }
 
-    /// The id exactly as the tenant wrote it. Ids are case-sensitive.
+    /// Returns the id exactly as the tenant wrote it. Ids are case-sensitive.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -125,7 +125,7 @@ impl AccountId {
         Self(uuid)
     }
 
-    /// The stored UUID of the account.
+    /// Returns the stored UUID of the account.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0

@@ -87,7 +87,7 @@ impl Currency {
         Ok(Self { code: CurrencyCode(code.into()), decimals })
     }
 
-    /// The code, such as `TRX`.
+    /// Returns the code, such as `TRX`.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code.0
@@ -202,7 +202,7 @@ impl Amount {
         (minor_units > 0).then_some(Self(minor_units))
     }
 
-    /// The number of minor units, from 1 to `i64::MAX`.
+    /// Returns the number of minor units, from 1 to `i64::MAX`.
     #[must_use]
     pub fn minor_units(self) -> i64 {
         self.0

@@ -61,13 +61,13 @@ impl KeyPrefix {
         Ok(Self(text.into()))
     }
 
-    /// The prefix of the admin keys.
+    /// Returns the prefix of the admin keys.
     #[must_use]
     pub fn admin() -> Self {
         Self(ADMIN_PREFIX.into())
     }
 
-    /// The prefix with its final `_`, such as `ta_`.
+    /// Returns the prefix with its final `_`, such as `ta_`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -148,7 +148,7 @@ impl KeyText {
         Ok(Self { text: Zeroizing::new(text.to_owned()), prefix_length })
     }
 
-    /// The prefix with its final `_`. The prefix may belong to no tenant, and it may be
+    /// Returns the prefix with its final `_`. The prefix may belong to no tenant, and it may be
     /// [`ADMIN_PREFIX`].
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -161,15 +161,15 @@ impl KeyText {
         KeyHash(Sha256::digest(self.text.as_bytes()).into())
     }
 
-    /// The hint, which people may see.
+    /// Returns the hint, which people may see.
     #[must_use]
     pub fn hint(&self) -> KeyHint {
         let body = &self.text[self.prefix_length..];
         KeyHint(format!("{}{}…{}", self.prefix(), &body[..4], &body[BODY_LENGTH - 4..]))
     }
 
-    /// The plaintext. Call this only to show a new key to its owner, or to send the key in a
-    /// request.
+    /// Returns the plaintext. Call this only to show a new key to its owner, or to send the key in
+    /// a request.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
@@ -204,13 +204,13 @@ impl KeyHash {
         Self(bytes)
     }
 
-    /// The 32 bytes of the hash, which the database stores.
+    /// Returns the 32 bytes of the hash, which the database stores.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The tag that nodes use to announce a change of the key.
+    /// Returns the tag that nodes use to announce a change of the key.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "32 bytes have a prefix of 8 bytes")]
     pub fn tag(&self) -> KeyTag {
@@ -231,7 +231,7 @@ impl KeyTag {
         Self(bits)
     }
 
-    /// The eight bytes as a big-endian number.
+    /// Returns the eight bytes as a big-endian number.
     #[must_use]
     pub fn bits(self) -> u64 {
         self.0
@@ -257,7 +257,7 @@ impl fmt::Debug for KeyHash {
 pub struct KeyHint(String);
 
 impl KeyHint {
-    /// The hint, such as `ta_BwcH…HBwc`.
+    /// Returns the hint, such as `ta_BwcH…HBwc`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

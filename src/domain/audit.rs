@@ -21,7 +21,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// The kind of the actor, which the audit trail stores and shows.
+    /// Returns the kind of the actor, which the audit trail stores and shows.
     #[must_use]
     pub fn kind(self) -> ActorKind {
         match self {
@@ -31,7 +31,7 @@ impl Actor {
         }
     }
 
-    /// The admin key, if the actor is the tenant's backend.
+    /// Returns the admin key, if the actor is the tenant's backend.
     #[must_use]
     pub fn admin_key(self) -> Option<AdminKeyId> {
         match self {
@@ -67,7 +67,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a change at the command line, without an address or a request.
+    /// Returns the origin of a change at the command line, without an address or a request.
     #[must_use]
     pub fn cli() -> Self {
         Self { actor: Actor::Cli, address: None, request_id: None }
@@ -159,7 +159,8 @@ impl AuditTarget {
         }
     }
 
-    /// The UUID of the target, without its type. [`Self::from_stored`] restores the target from it.
+    /// Returns the UUID of the target, without its type. [`Self::from_stored`] restores the target
+    /// from it.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {
@@ -171,7 +172,7 @@ impl AuditTarget {
         }
     }
 
-    /// The id of the API key, if the target is an API key.
+    /// Returns the id of the API key, if the target is an API key.
     #[must_use]
     pub fn api_key(self) -> Option<KeyId> {
         match self {

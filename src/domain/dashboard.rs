@@ -43,7 +43,7 @@ impl LinkSeconds {
     /// The maximum lifetime of a link.
     pub const DAY: Self = Self(Self::MAX);
 
-    /// The number of seconds, from 1 to [`Self::MAX`].
+    /// Returns the number of seconds, from 1 to [`Self::MAX`].
     #[must_use]
     pub fn get(self) -> i32 {
         self.0
@@ -115,7 +115,7 @@ pub struct DashboardSettings {
 }
 
 impl DashboardSettings {
-    /// The platform's name for people: the display name, or else the tenant's slug.
+    /// Returns the platform's name for people: the display name, or else the tenant's slug.
     #[must_use]
     pub fn shown_name<'a>(&'a self, tenant: &'a Tenant) -> &'a str {
         self.name.as_ref().map_or(tenant.slug.as_str(), DisplayName::as_str)
@@ -164,9 +164,9 @@ impl DashboardRights {
     /// All rights. A wallet sign-in and a link from the command line grant them.
     pub const ALL: Self = Self { keys: true, audit: true };
 
-    /// The rights of a link that an admin key with these permissions creates. In the API, the
-    /// permission `keys` does not cover holds. The right [`DashboardRight::Keys`] does, because an
-    /// owner who may revoke a key may also void its holds.
+    /// Returns the rights of a link that an admin key with these permissions creates. In the API,
+    /// the permission `keys` does not cover holds. The right [`DashboardRight::Keys`] does, because
+    /// an owner who may revoke a key may also void its holds.
     #[must_use]
     pub fn of_maker(permissions: &PermissionSet) -> Self {
         Self { keys: permissions.has(Permission::Keys), audit: permissions.has(Permission::Audit) }
@@ -227,7 +227,7 @@ impl ReturnOrigins {
         self.0.contains(url.origin())
     }
 
-    /// The origins as text, in their order, such as `https://a.example`.
+    /// Returns the origins as text, in their order, such as `https://a.example`.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(WebOrigin::to_string).collect()

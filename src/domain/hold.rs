@@ -28,7 +28,7 @@ text_enum! {
 }
 
 impl HoldLimit {
-    /// The maximum number of open holds that this limit allows.
+    /// Returns the maximum number of open holds that this limit allows.
     #[must_use]
     pub fn maximum(self) -> i32 {
         match self {
@@ -51,7 +51,7 @@ impl HoldSeconds {
     /// One week.
     pub const MAX: i32 = 604_800;
 
-    /// The number of seconds, from 1 to [`Self::MAX`].
+    /// Returns the number of seconds, from 1 to [`Self::MAX`].
     #[must_use]
     pub fn get(self) -> i32 {
         self.0

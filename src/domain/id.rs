@@ -56,7 +56,7 @@ macro_rules! typed_id {
                 Self(uuid)
             }
 
-            /// The 128 bits of the id as a UUID, without the type prefix.
+            /// Returns the 128 bits of the id as a UUID, without the type prefix.
             #[must_use]
             pub fn uuid(self) -> Uuid {
                 self.0
@@ -111,7 +111,7 @@ typed_id!(AuditEventId, "evt", "an audit event");
 typed_id!(NodeId, "nod", "a node, which is one running `tollgate serve`");
 typed_id!(RequestId, "req", "an HTTP request");
 
-/// The schema of an id with one of these prefixes. All prefixes must have the same length.
+/// Returns the schema of an id with one of these prefixes. All prefixes must have the same length.
 #[cfg(feature = "server")]
 pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBuilder {
     let prefix = match prefixes {

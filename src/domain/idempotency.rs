@@ -53,7 +53,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key without quotes.
+    /// Returns the key without quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -124,7 +124,7 @@ impl Fingerprint {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The 32 bytes of the fingerprint, which the database stores.
+    /// Returns the 32 bytes of the fingerprint, which the database stores.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

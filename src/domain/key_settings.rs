@@ -47,9 +47,9 @@ pub struct KeyChange {
 }
 
 impl KeySettings {
-    /// The settings of a new key, as its audit event shows them. The event omits metadata, because
-    /// metadata is the tenant's own data. It also omits `enabled`, because a caller does not choose
-    /// it. Only the successor of a disabled key is disabled from the start.
+    /// Returns the settings of a new key, as its audit event shows them. The event omits metadata,
+    /// because metadata is the tenant's own data. It also omits `enabled`, because a caller does
+    /// not choose it. Only the successor of a disabled key is disabled from the start.
     #[must_use]
     pub fn audited(&self, currency: &Currency) -> Map<String, Value> {
         let members = self.members(currency).into_iter();
@@ -57,8 +57,8 @@ impl KeySettings {
         members.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The members that differ in `new`, as the audit event of a change shows them. For metadata,
-    /// the event shows only that it changed.
+    /// Returns the members that differ in `new`, as the audit event of a change shows them. For
+    /// metadata, the event shows only that it changed.
     #[must_use]
     pub fn differences(&self, new: &Self, currency: &Currency) -> Map<String, Value> {
         let pairs = self.members(currency).into_iter().zip(new.members(currency));
@@ -97,7 +97,7 @@ impl KeyChange {
         scopes.is_some() || expiry.is_some() || enabled.is_some()
     }
 
-    /// The settings after this change.
+    /// Returns the settings after this change.
     #[must_use]
     pub fn applied_to(&self, old: &KeySettings) -> KeySettings {
         let Self { name, scopes, expiry, enabled, spend_limit, metadata } = self.clone();

@@ -53,7 +53,7 @@ impl EntryCause {
         }
     }
 
-    /// The kind of the cause, which the database stores alongside [`Self::uuid`].
+    /// Returns the kind of the cause, which the database stores alongside [`Self::uuid`].
     #[must_use]
     pub fn kind(self) -> EntryKind {
         match self {
@@ -63,7 +63,7 @@ impl EntryCause {
         }
     }
 
-    /// The stored UUID of the cause, without its type.
+    /// Returns the stored UUID of the cause, without its type.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {

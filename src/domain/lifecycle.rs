@@ -37,7 +37,7 @@ text_enum! {
 }
 
 impl KeyStatusFilter {
-    /// The status that the filter requires. `None` means that any status matches.
+    /// Returns the status that the filter requires. `None` means that any status matches.
     #[must_use]
     pub fn status(self) -> Option<KeyStatus> {
         match self {
@@ -50,8 +50,8 @@ impl KeyStatusFilter {
 }
 
 impl KeyStatus {
-    /// The status at `now`. At exactly `expires_at` the key is expired. A revoked key stays revoked
-    /// when its expiry passes.
+    /// Returns the status at `now`. At exactly `expires_at` the key is expired. A revoked key stays
+    /// revoked when its expiry passes.
     #[must_use]
     pub fn at(
         now: Timestamp,
@@ -118,7 +118,7 @@ impl Expiry {
         }
     }
 
-    /// The moment from which the key is expired.
+    /// Returns the moment from which the key is expired.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         self.0
@@ -142,7 +142,7 @@ impl Lifetime {
         Expiry::after_seconds(seconds, now).map(Self)
     }
 
-    /// The moment when the key expires.
+    /// Returns the moment when the key expires.
     #[must_use]
     pub fn expiry(self) -> Expiry {
         self.0
@@ -169,7 +169,7 @@ pub struct GraceSeconds(i64);
 pub struct GraceSecondsError;
 
 impl GraceSeconds {
-    /// The grace period in seconds, from 0 to [`MAX_GRACE_SECONDS`].
+    /// Returns the grace period in seconds, from 0 to [`MAX_GRACE_SECONDS`].
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
@@ -198,8 +198,8 @@ super::schema::named!(
         .default(Some(GraceSeconds::default().get().into()))
 );
 
-/// The expiry of a key that is rotated at `now`. If the key would expire before the grace period
-/// ends, its expiry does not change.
+/// Returns the expiry of a key that is rotated at `now`. If the key would expire before the grace
+/// period ends, its expiry does not change.
 #[must_use]
 pub fn end_of_grace(
     now: Timestamp,

@@ -57,7 +57,7 @@ impl LogoHash {
         Self(bytes)
     }
 
-    /// The 32 bytes of the digest.
+    /// Returns the 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -98,7 +98,7 @@ pub struct LogoRef {
 }
 
 impl LogoRef {
-    /// The path of the logo in the dashboard.
+    /// Returns the path of the logo in the dashboard.
     #[must_use]
     pub fn path(&self, tenant: TenantId) -> String {
         format!("/dashboard/logo/{tenant}/{}", self.hash)
@@ -156,7 +156,7 @@ impl Logo {
         STANDARD.decode(text).map_err(|_| LogoError::Base64).and_then(Self::new)
     }
 
-    /// The bytes of the file, at most [`MAX_LOGO_BYTES`].
+    /// Returns the bytes of the file, at most [`MAX_LOGO_BYTES`].
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -168,13 +168,13 @@ impl Logo {
         self.bytes
     }
 
-    /// The format, which the first bytes of the file determine.
+    /// Returns the format, which the first bytes of the file determine.
     #[must_use]
     pub fn media_type(&self) -> LogoMediaType {
         self.media_type
     }
 
-    /// The hash and the format of the file. Each call hashes the whole file.
+    /// Returns the hash and the format of the file. Each call hashes the whole file.
     #[must_use]
     pub fn to_ref(&self) -> LogoRef {
         let hash = LogoHash(Sha256::digest(&self.bytes).into());

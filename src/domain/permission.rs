@@ -66,7 +66,7 @@ impl PermissionSet {
         self.0.contains(&permission)
     }
 
-    /// The texts of the permissions, in the order of [`Permission::ALL`].
+    /// Returns the texts of the permissions, in the order of [`Permission::ALL`].
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

@@ -19,27 +19,28 @@ pub(crate) fn entry<T: ToSchema>() -> (String, RefOr<Schema>) {
     (T::name().into_owned(), T::schema())
 }
 
-/// The schema of a string.
+/// Returns the schema of a string.
 pub(crate) fn string(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
 
-/// The schema of a string with a format name.
+/// Returns the schema of a string with a format name.
 pub(crate) fn formatted(format: &str, description: &str) -> ObjectBuilder {
     string(description).format(Some(SchemaFormat::Custom(format.to_owned())))
 }
 
-/// The schema of a 32-bit integer.
+/// Returns the schema of a 32-bit integer.
 pub(crate) fn int32() -> ObjectBuilder {
     integer(KnownFormat::Int32)
 }
 
-/// The schema of a 64-bit integer.
+/// Returns the schema of a 64-bit integer.
 pub(crate) fn int64() -> ObjectBuilder {
     integer(KnownFormat::Int64)
 }
 
-/// The schema of a string from a closed set. `doc` is a doc comment, one element for each line.
+/// Returns the schema of a string from a closed set. `doc` is a doc comment, one element for each
+/// line.
 pub(crate) fn one_of(doc: &[&str], texts: &[&'static str]) -> ObjectBuilder {
     let description = lines(doc);
     ObjectBuilder::new()
@@ -48,7 +49,7 @@ pub(crate) fn one_of(doc: &[&str], texts: &[&'static str]) -> ObjectBuilder {
         .enum_values(Some(texts.iter().copied()))
 }
 
-/// The schema of a text that people read, with a maximum length.
+/// Returns the schema of a text that people read, with a maximum length.
 pub(crate) fn text(doc: &[&str], max_chars: usize, examples: &[&str]) -> ObjectBuilder {
     string(&lines(doc))
         .min_length(Some(1))

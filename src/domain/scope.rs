@@ -39,13 +39,13 @@ pub enum ScopeError {
 }
 
 impl Scope {
-    /// The scope that a request needs to spend the balance.
+    /// Returns the scope that a request needs to spend the balance.
     #[must_use]
     pub fn purchases_write() -> Self {
         Self { resource: Some("purchases".into()), action: Action::Write }
     }
 
-    /// The scope that a request needs to read purchases.
+    /// Returns the scope that a request needs to read purchases.
     #[must_use]
     pub fn purchases_read() -> Self {
         Self { resource: Some("purchases".into()), action: Action::Read }
@@ -185,12 +185,12 @@ impl ScopeSet {
         self.0.iter().any(|held| held.implies(needed))
     }
 
-    /// The scopes, sorted: `read` and `write` first, then by the name of the resource.
+    /// Returns the scopes, sorted: `read` and `write` first, then by the name of the resource.
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
         self.0.iter()
     }
 
-    /// The texts of the scopes, in the order of [`Self::iter`].
+    /// Returns the texts of the scopes, in the order of [`Self::iter`].
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

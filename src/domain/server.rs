@@ -8,13 +8,13 @@
 pub struct ServerId(i64);
 
 impl ServerId {
-    /// The server that started at this time by its own clock, in microseconds since 1970.
+    /// Returns the server that started at this time by its own clock, in microseconds since 1970.
     #[must_use]
     pub const fn started_at(unix_micros: i64) -> Self {
         Self(unix_micros)
     }
 
-    /// The time when the server started, in microseconds since 1970.
+    /// Returns the time when the server started, in microseconds since 1970.
     #[must_use]
     pub const fn unix_micros(self) -> i64 {
         self.0

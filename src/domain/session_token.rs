@@ -53,7 +53,7 @@ impl SessionToken {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
     }
 
-    /// The plaintext, for a cookie, a link, a hidden field or a message to sign.
+    /// Returns the plaintext, for a cookie, a link, a hidden field or a message to sign.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -71,13 +71,13 @@ impl fmt::Debug for SessionToken {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// The 32 bytes of the digest.
+    /// Returns the 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The id of the session whose token has this hash.
+    /// Returns the id of the session whose token has this hash.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "a hash of 32 bytes has a prefix of 16 bytes")]
     pub fn session_id(&self) -> SessionId {
@@ -97,7 +97,7 @@ impl fmt::Debug for TokenHash {
 pub struct SessionId(Uuid);
 
 impl SessionId {
-    /// The 16 bytes as a UUID. Its version bits are arbitrary.
+    /// Returns the 16 bytes as a UUID. Its version bits are arbitrary.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0

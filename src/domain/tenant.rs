@@ -30,9 +30,9 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The [`AccountId`] of an account as a UUID. The account need not exist. Spans record this id
-    /// instead of the external id, because a client may send an API key in place of the external
-    /// id.
+    /// Returns the [`AccountId`] of an account as a UUID. The account need not exist. Spans record
+    /// this id instead of the external id, because a client may send an API key in place of the
+    /// external id.
     #[must_use]
     pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
         AccountId::derive(self.id, external_id).uuid()
@@ -99,7 +99,7 @@ impl Slug {
     /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 40;
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -142,7 +142,7 @@ text_enum! {
 pub struct MaxKeys(u16);
 
 impl MaxKeys {
-    /// The maximum number of keys, from 1 to [`MAX_KEYS_LIMIT`].
+    /// Returns the maximum number of keys, from 1 to [`MAX_KEYS_LIMIT`].
     #[must_use]
     pub fn get(self) -> u16 {
         self.0

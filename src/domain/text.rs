@@ -89,7 +89,7 @@ macro_rules! text_type {
                 Self(text.into())
             }
 
-            /// The trimmed text.
+            /// Returns the trimmed text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -205,7 +205,7 @@ impl Metadata {
         }
     }
 
-    /// A copy of the object as a JSON value.
+    /// Returns a copy of the object as a JSON value.
     #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())

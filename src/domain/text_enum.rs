@@ -58,7 +58,7 @@ macro_rules! text_enum {
             /// The text of every variant, in the order of definition.
             pub const TEXTS: &'static [&'static str] = &[$($text),+];
 
-            /// The text of this variant.
+            /// Returns the text of this variant.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {

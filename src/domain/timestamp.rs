@@ -46,8 +46,8 @@ impl Timestamp {
         Self::try_from(moment)
     }
 
-    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z, or before that time if `micros`
-    /// is negative. `None` if the moment is outside the years 0 to 9999.
+    /// Returns the moment `micros` microseconds after 1970-01-01T00:00:00Z, or before that time if
+    /// `micros` is negative. `None` if the moment is outside the years 0 to 9999.
     #[must_use]
     pub fn from_unix_micros(micros: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
@@ -63,8 +63,8 @@ impl Timestamp {
         i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
     }
 
-    /// The moment `seconds` later, or earlier if `seconds` is negative. `None` if the moment is
-    /// outside the years 0 to 9999.
+    /// Returns the moment `seconds` later, or earlier if `seconds` is negative. `None` if the
+    /// moment is outside the years 0 to 9999.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
         self.0

@@ -42,13 +42,13 @@ impl OutcomeCounts {
         }
     }
 
-    /// The number of requests with `outcome`.
+    /// Returns the number of requests with `outcome`.
     #[must_use]
     pub fn get(&self, outcome: UsageOutcome) -> i64 {
         self.0[outcome as usize]
     }
 
-    /// The number of requests with any outcome, at most `i64::MAX`.
+    /// Returns the number of requests with any outcome, at most `i64::MAX`.
     #[must_use]
     pub fn total(&self) -> i64 {
         self.0.iter().fold(0_i64, |sum, count| sum.saturating_add(*count))
@@ -180,25 +180,25 @@ impl UsageRange {
         Ok(Self { from: at(from)?, to: at(to)?, granularity })
     }
 
-    /// The beginning of the first step.
+    /// Returns the beginning of the first step.
     #[must_use]
     pub fn from(&self) -> Timestamp {
         self.from
     }
 
-    /// The end of the last step.
+    /// Returns the end of the last step.
     #[must_use]
     pub fn to(&self) -> Timestamp {
         self.to
     }
 
-    /// The length of each step.
+    /// Returns the length of each step.
     #[must_use]
     pub fn granularity(&self) -> Granularity {
         self.granularity
     }
 
-    /// The beginning of each step, in ascending order.
+    /// Returns the beginning of each step, in ascending order.
     pub fn steps(&self) -> impl Iterator<Item = Timestamp> {
         let (to, step) = (self.to, self.granularity.step());
         std::iter::successors(Some(self.from), move |start| start.plus_seconds(step))
@@ -207,7 +207,7 @@ impl UsageRange {
 }
 
 impl UsageRangeError {
-    /// The name of the invalid parameter, `from` or `to`.
+    /// Returns the name of the invalid parameter, `from` or `to`.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {

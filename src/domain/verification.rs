@@ -72,8 +72,8 @@ impl TryFrom<Denial> for VerificationCode {
 }
 
 impl VerificationCode {
-    /// The gate's decision about the key. The gate accepts a key before its charge is decided, so a
-    /// declined charge counts as passed.
+    /// Returns the gate's decision about the key. The gate accepts a key before its charge is
+    /// decided, so a declined charge counts as passed.
     #[must_use]
     pub fn decision(self) -> GateDecision {
         match self {
@@ -89,7 +89,7 @@ impl VerificationCode {
         }
     }
 
-    /// The label `outcome` of the metrics.
+    /// Returns the label `outcome` of the metrics.
     #[must_use]
     pub fn metric_label(self) -> &'static str {
         match self {
@@ -126,7 +126,7 @@ pub enum GateDecision {
 }
 
 impl GateDecision {
-    /// The reason for the log and the metrics. `None` if the request was accepted.
+    /// Returns the reason for the log and the metrics. `None` if the request was accepted.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
@@ -158,8 +158,8 @@ impl GateDecision {
         }
     }
 
-    /// The outcome to add to the key's usage counts. `None` if the key is unknown or belongs to
-    /// another tenant.
+    /// Returns the outcome to add to the key's usage counts. `None` if the key is unknown or
+    /// belongs to another tenant.
     #[must_use]
     pub fn usage(self) -> Option<UsageOutcome> {
         match self {

@@ -65,13 +65,13 @@ impl WebOrigin {
         Ok(Self { text: text.into(), is_secure, is_loopback })
     }
 
-    /// The origin as text, without a trailing slash.
+    /// Returns the origin as text, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The host, with the port unless it is the default of the scheme.
+    /// Returns the host, with the port unless it is the default of the scheme.
     #[must_use]
     pub fn host(&self) -> &str {
         let scheme = if self.is_secure { "https://" } else { "http://" };
@@ -164,13 +164,13 @@ impl ReturnUrl {
         Ok(Self { text: format!("{origin}{slash}{rest}").into(), origin })
     }
 
-    /// The whole URL, with its origin normalised.
+    /// Returns the whole URL, with its origin normalised.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The origin of the URL. Before you send a browser to it, check that it is one of the
+    /// Returns the origin of the URL. Before you send a browser to it, check that it is one of the
     /// platform's origins.
     #[must_use]
     pub fn origin(&self) -> &WebOrigin {

@@ -34,7 +34,7 @@ struct Route {
     of_docs: bool,
 }
 
-/// The response for a path that does not exist.
+/// Returns the response for a path that does not exist.
 ///
 /// It does not repeat the path, because a client may have put a key there by mistake.
 pub async fn no_such_path(State(state): State<AppState>, method: Method, uri: Uri) -> Problem {

@@ -29,12 +29,12 @@ pub fn try_again(why: &str) -> Problem {
     ))
 }
 
-/// The response for a path that does not exist and resembles no route.
+/// Returns the response for a path that does not exist and resembles no route.
 pub async fn no_such_path() -> Problem {
     Problem::new(ProblemCode::NotFound, "The service has no such path.")
 }
 
-/// The response for a method that a path does not support.
+/// Returns the response for a method that a path does not support.
 pub async fn no_such_method() -> Problem {
     // The detail does not repeat the method, because a client may have put a key there by mistake.
     Problem::new(
@@ -43,7 +43,7 @@ pub async fn no_such_method() -> Problem {
     )
 }
 
-/// The response after a handler panicked.
+/// Returns the response after a handler panicked.
 pub fn panicked(payload: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let message = payload
         .downcast_ref::<&str>()

@@ -70,7 +70,7 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
     routes.routes(routes!(service::describe)).into_openapi()
 }
 
-/// The operations of a path.
+/// Returns the operations of a path.
 pub fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,

@@ -104,7 +104,7 @@ impl Node {
         unavailable()
     }
 
-    /// The verifier of this node.
+    /// Returns the verifier of this node.
     #[must_use]
     pub fn verifier(&self) -> &Arc<LeasedVerifier<StoreLookup>> {
         &self.verifier

@@ -58,7 +58,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The path of PGDATA.
+    /// Returns the path of PGDATA.
     pub(super) fn data(&self) -> PathBuf {
         self.data_dir.data()
     }

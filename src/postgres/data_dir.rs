@@ -85,23 +85,23 @@ impl DataDir {
         &self.user
     }
 
-    /// The file that the owner of the cluster keeps locked.
+    /// Returns the file that the owner of the cluster keeps locked.
     pub(super) fn lock(&self) -> PathBuf {
         self.root.join(LOCK)
     }
 
-    /// The path of PGDATA.
+    /// Returns the path of PGDATA.
     pub(super) fn data(&self) -> PathBuf {
         self.root.join(DATA)
     }
 
-    /// The path of PGDATA during its creation.
+    /// Returns the path of PGDATA during its creation.
     pub(super) fn unfinished_data(&self) -> PathBuf {
         self.root.join("data.new")
     }
 
-    /// The preferred directory for the socket. It is not used if the socket's path would be too
-    /// long.
+    /// Returns the preferred directory for the socket. It is not used if the socket's path would be
+    /// too long.
     pub(super) fn run(&self) -> PathBuf {
         self.root.join("run")
     }

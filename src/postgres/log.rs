@@ -45,7 +45,7 @@ impl Log {
         Ok(())
     }
 
-    /// The current end of the log.
+    /// Returns the current end of the log.
     pub(super) fn mark(&self) -> u64 {
         fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len())
     }

@@ -21,7 +21,8 @@ pub struct Options {
     pub path: Option<OsString>,
 }
 
-/// The data directory if none is set. For root, it is `/var/lib/tollgate`. For other users, it is
+/// Returns the data directory if none is set. For root, it is `/var/lib/tollgate`. For other users,
+/// it is
 /// `tollgate` in `$XDG_DATA_HOME` or in `~/.local/share`. `None` if the user has neither.
 pub fn default_data_dir(
     is_root: bool,

@@ -138,7 +138,7 @@ impl Owner {
         Self { uid: metadata.uid(), gid: metadata.gid() }
     }
 
-    /// The name of the owner, for messages.
+    /// Returns the name of the owner, for messages.
     pub(super) fn name(self) -> String {
         user_name(self.uid, &read_passwd())
     }

@@ -94,7 +94,7 @@ impl PrivatePostgres {
         self.server.is_some()
     }
 
-    /// The directory that contains the socket, `.s.PGSQL.5432`.
+    /// Returns the directory that contains the socket, `.s.PGSQL.5432`.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }

@@ -105,7 +105,7 @@ impl Changes {
         }
     }
 
-    /// The channel for notifications to this node only.
+    /// Returns the channel for notifications to this node only.
     pub fn own_channel(&self) -> String {
         channel_of(self.node)
     }

@@ -49,7 +49,7 @@ impl Pool {
         Ok(Connection { inner, limit: self.limit, is_lost: false })
     }
 
-    /// The inner pool, whose connections have no such time limit.
+    /// Returns the inner pool, whose connections have no such time limit.
     pub fn unlimited(&self) -> &PgPool {
         &self.pool
     }
@@ -61,7 +61,7 @@ impl Pool {
 }
 
 impl Connection {
-    /// The inner connection without the time limit, for a slow statement.
+    /// Returns the inner connection without the time limit, for a slow statement.
     pub fn unlimited(&mut self) -> &mut PgConnection {
         &mut self.inner
     }

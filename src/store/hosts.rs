@@ -30,7 +30,7 @@ impl Hosts {
         }
     }
 
-    /// The setting that has the URL.
+    /// Returns the setting that has the URL.
     pub fn setting(&self) -> &'static str {
         self.setting
     }
@@ -43,19 +43,19 @@ impl Hosts {
         &self.all()[0]
     }
 
-    /// The hosts and the database, for messages: `host1:5432, host2:5433, database x`.
+    /// Returns the hosts and the database, for messages: `host1:5432, host2:5433, database x`.
     pub fn place(&self) -> String {
         let addresses: Vec<String> = self.all().iter().map(address).collect();
         format!("{}, database {}", addresses.join(", "), explain::database(self.first()))
     }
 }
 
-/// The host and the database, for messages.
+/// Returns the host and the database, for messages.
 pub(super) fn place(options: &PgConnectOptions) -> String {
     format!("{}, database {}", address(options), explain::database(options))
 }
 
-/// The host, for messages.
+/// Returns the host, for messages.
 pub(super) fn address(options: &PgConnectOptions) -> String {
     let (host, port) = (options.get_host(), options.get_port());
     match options.get_socket() {
@@ -108,8 +108,8 @@ fn port_mismatch() -> String {
     "it must have one port for all hosts, or one for each".to_owned()
 }
 
-/// The connection options for one host. If the URL omits a parameter, sqlx reads it from libpq's
-/// environment variables or from `~/.pgpass`.
+/// Returns the connection options for one host. If the URL omits a parameter, sqlx reads it from
+/// libpq's environment variables or from `~/.pgpass`.
 fn options(
     given: &ConnectionUrl,
     host: Option<&str>,

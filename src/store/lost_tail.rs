@@ -16,7 +16,7 @@ use crate::domain::server::ServerId;
 pub const MAX_LOOKED_FOR: usize = 500;
 
 impl Store {
-    /// The entries and revocations that this node acknowledged recently.
+    /// Returns the entries and revocations that this node acknowledged recently.
     #[must_use]
     pub fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged

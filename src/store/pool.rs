@@ -54,7 +54,7 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// The defaults of a service. The number of connections is twice the number of cores.
+    /// Returns the defaults of a service. The number of connections is twice the number of cores.
     #[must_use]
     pub fn for_url(url: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

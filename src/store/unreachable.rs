@@ -50,7 +50,7 @@ fn check_files(setting: &str) -> String {
     )
 }
 
-/// The message for a server without TLS, if the connection requires TLS.
+/// Returns the message for a server without TLS, if the connection requires TLS.
 fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     match options.get_ssl_mode() {
         PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(

@@ -34,7 +34,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// The quality of a media type. Of the ranges that contain it, the narrowest one counts.
+/// Returns the quality of a media type. Of the ranges that contain it, the narrowest one counts.
 fn quality(ranges: &[Range<'_>], [media, family]: [&str; 2]) -> f32 {
     let find = |wanted: &str| ranges.iter().find(|range| range.media.eq_ignore_ascii_case(wanted));
     [media, family, "*/*"].into_iter().find_map(find).map_or(0.0, |range| range.quality)

@@ -65,7 +65,7 @@ impl Failure {
         }
     }
 
-    /// The heading of the page, and its only paragraph.
+    /// Returns the heading of the page, and its only paragraph.
     pub fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::SignedOut | Self::SessionOver => {
@@ -155,17 +155,17 @@ impl From<askama::Error> for Failure {
     }
 }
 
-/// The response for a path below `/dashboard` that does not exist.
+/// Returns the response for a path below `/dashboard` that does not exist.
 pub async fn no_such_page() -> Failure {
     Failure::NotFound
 }
 
-/// The response for a method that a page does not support.
+/// Returns the response for a method that a page does not support.
 pub async fn no_such_method() -> Failure {
     Failure::NoSuchMethod
 }
 
-/// The response after a handler panicked.
+/// Returns the response after a handler panicked.
 pub fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
     let message = payload
         .downcast_ref::<&str>()

@@ -44,7 +44,7 @@ impl Form {
         Self { fields, errors: Vec::new() }
     }
 
-    /// The value of a field. Empty if the field is empty or absent.
+    /// Returns the value of a field. Empty if the field is empty or absent.
     pub fn text(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
     }
@@ -101,13 +101,13 @@ impl Form {
         self.errors.is_empty()
     }
 
-    /// The error message of a field, if it has an error.
+    /// Returns the error message of a field, if it has an error.
     pub fn error(&self, field: &str) -> Option<String> {
         let wrong = self.errors.iter().find(|error| error.field == Some(field));
         wrong.map(|error| error.message.clone())
     }
 
-    /// A text field, with its submitted value and its error.
+    /// Returns a text field, with its submitted value and its error.
     pub fn field(&self, name: &str) -> Field {
         Field { value: self.text(name).to_owned(), error: self.error(name) }
     }

@@ -117,7 +117,7 @@ async fn observe_request(
     response
 }
 
-/// The decision of the gate, if it refused the request.
+/// Returns the decision of the gate, if it refused the request.
 fn decision(response: &Response) -> Option<GateDecision> {
     response.extensions().get::<Problem>().and_then(Problem::decision)
 }

@@ -131,8 +131,8 @@ impl ConnectionState {
         state
     }
 
-    /// The start of the idle phase, in milliseconds since the epoch. `None` if the connection is
-    /// not idle.
+    /// Returns the start of the idle phase, in milliseconds since the epoch. `None` if the
+    /// connection is not idle.
     pub fn idle_since(&self) -> Option<u64> {
         match self.phase() {
             Phase::Idle(since) => Some(since),
@@ -162,7 +162,8 @@ impl ConnectionState {
         u64::try_from(millis).unwrap_or(u64::MAX) & (u64::MAX >> 2)
     }
 
-    /// The deadline of the current phase. `None` during a request, which has its own limits.
+    /// Returns the deadline of the current phase. `None` during a request, which has its own
+    /// limits.
     fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
         let (since, allowed) = match self.phase() {
             Phase::New(since) | Phase::Head(since) => (since, limits.header_timeout),

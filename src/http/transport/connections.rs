@@ -124,7 +124,7 @@ impl Connections {
         gauge!("tollgate_connections", "state" => "idle").set(number(idle));
     }
 
-    /// The number of open connections, and the number of idle ones among them.
+    /// Returns the number of open connections, and the number of idle ones among them.
     fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
         let idle = inner.open.values().filter(|open| open.state.idle_since().is_some()).count();
@@ -241,7 +241,7 @@ impl Inner {
     }
 }
 
-/// The network that one client controls: an IPv4 address, or an IPv6 /64.
+/// Returns the network that one client controls: an IPv4 address, or an IPv6 /64.
 fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -85,7 +85,7 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1";
 
-    /// The client of a request from [`PROXY`], if `10.0.0.0/8` and `fd00::/8` are trusted.
+    /// Returns the client of a request from [`PROXY`], if `10.0.0.0/8` and `fd00::/8` are trusted.
     fn client<L: AsRef<[u8]>>(lines: &[L]) -> String {
         let proxies = TrustedProxies::parse("10.0.0.0/8, fd00::/8").expect("networks");
         let mut headers = HeaderMap::new();

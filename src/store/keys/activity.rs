@@ -45,7 +45,7 @@ pub struct PurchasesByHour {
 }
 
 impl PurchasesByHour {
-    /// The sum of all hours, in minor units.
+    /// Returns the sum of all hours, in minor units.
     #[must_use]
     pub fn total_spent(&self) -> i64 {
         self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))

@@ -37,7 +37,7 @@ type Hash = [u8; 32];
 
 /// A kind of row that is looked up by such a hash.
 pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
-    /// The hash of this row.
+    /// Returns the hash of this row.
     fn hash(&self) -> &[u8];
 
     /// Reads the rows with these hashes, in any order. Hashes without a row are skipped.

@@ -189,8 +189,8 @@ pub(super) struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    /// The ledger entry that this attempt wrote. `None` if it wrote none. `operations` are the
-    /// operations of its batch.
+    /// Returns the ledger entry that this attempt wrote. `None` if it wrote none. `operations` are
+    /// the operations of its batch.
     pub fn entry(&self, operations: &[Operation]) -> Option<AcknowledgedEntry> {
         let seq = self.seq?;
         let operation = operations.get(usize::try_from(self.place - 1).ok()?)?;

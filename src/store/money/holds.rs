@@ -39,7 +39,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The hold in its original state.
+    /// Returns the hold in its original state.
     #[must_use]
     pub fn as_made(self) -> Self {
         Self {

@@ -89,7 +89,7 @@ mod tests {
         NodeId::from_uuid(Uuid::from_u128(number))
     }
 
-    /// The notice that node 1 parses from a notification for all nodes.
+    /// Returns the notice that node 1 parses from a notification for all nodes.
     fn heard(payload: &str) -> Notice {
         notice(payload, node(1))
     }

@@ -134,14 +134,14 @@ pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, Header
     (StatusCode::OK, headers)
 }
 
-/// The response to CONNECT. A 200 would open a tunnel for the client.
+/// Returns the response to CONNECT. A 200 would open a tunnel for the client.
 pub async fn refuse_tunnel() -> impl IntoResponse {
     let allowed = [(ALLOW, "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS,TRACE")];
     (allowed, problem::no_such_method().await)
 }
 
-/// The response for a path without a tenant. Without a tenant, Tollgate would accept a key of any
-/// tenant.
+/// Returns the response for a path without a tenant. Without a tenant, Tollgate would accept a key
+/// of any tenant.
 pub async fn without_tenant() -> Problem {
     Problem::new(
         ProblemCode::NotFound,

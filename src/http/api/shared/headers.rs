@@ -21,7 +21,7 @@ impl ResponseHeader {
         Self::Allow,
     ];
 
-    /// The name in a response.
+    /// Returns the name in a response.
     pub fn name(self) -> &'static str {
         match self {
             Self::RequestId => "X-Request-Id",
@@ -32,7 +32,7 @@ impl ResponseHeader {
         }
     }
 
-    /// The name in the document.
+    /// Returns the name in the document.
     pub fn component(self) -> &'static str {
         match self {
             Self::RequestId => "RequestId",

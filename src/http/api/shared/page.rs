@@ -131,7 +131,8 @@ impl<const N: usize> Page<N> {
         Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after, list })
     }
 
-    /// The number of items to fetch: one more than the page has, to detect whether more follow.
+    /// Returns the number of items to fetch: one more than the page has, to detect whether more
+    /// follow.
     pub fn fetch(&self) -> i64 {
         self.limit + 1
     }
@@ -170,7 +171,7 @@ impl<const N: usize> Page<N> {
     }
 }
 
-/// The end of a page's body, after the last item.
+/// Returns the end of a page's body, after the last item.
 fn end(next_cursor: Option<String>) -> String {
     format!("],\"next_cursor\":{}}}", Value::from(next_cursor))
 }
@@ -227,7 +228,7 @@ mod tests {
         (lengths, position.map(u64::from_be_bytes))
     }
 
-    /// The length of a text that fills a whole page with a cursor.
+    /// Returns the length of a text that fills a whole page with a cursor.
     fn filling_length() -> usize {
         PAGE_BYTES - page_body(1, &[0, 0]).len()
     }

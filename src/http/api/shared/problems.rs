@@ -165,7 +165,7 @@ impl ProblemResponse {
         }
     }
 
-    /// An operation's entry for the response.
+    /// Returns an operation's entry for the response.
     fn reference(&self) -> (String, RefOr<Response>) {
         (self.status().as_str().to_owned(), RefOr::Ref(Ref::from_response_name(self.name)))
     }
@@ -195,7 +195,7 @@ pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
     RESPONSES.iter().map(|response| (response.name, response.definition()))
 }
 
-/// The schemas that these responses refer to, by name.
+/// Returns the schemas that these responses refer to, by name.
 pub fn schemas() -> Schemas {
     let mut schemas = vec![
         ("Problem".to_owned(), problem()),
@@ -221,7 +221,7 @@ fn schema_of(code: ProblemCode) -> Ref {
     Ref::from_schema_name(schema_name(code))
 }
 
-/// The schema of the members that all problems share.
+/// Returns the schema of the members that all problems share.
 fn problem() -> RefOr<Schema> {
     let uri = formatted("uri", "`urn:tollgate:problem:`, followed by the code.")
         .pattern(Some("^urn:tollgate:problem:[a-z_]+$"));
@@ -266,7 +266,7 @@ fn field_error() -> RefOr<Schema> {
         .into()
 }
 
-/// The schema of the problems with this code.
+/// Returns the schema of the problems with this code.
 fn problem_with(code: ProblemCode) -> RefOr<Schema> {
     let only = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([code.as_str()]));
     let own = with_members(ObjectBuilder::new(), vec![("code", only.into())]);
@@ -277,7 +277,7 @@ fn problem_with(code: ProblemCode) -> RefOr<Schema> {
         .into()
 }
 
-/// The required members of problems with this code, in addition to the shared ones.
+/// Returns the required members of problems with this code, in addition to the shared ones.
 fn members(code: ProblemCode) -> Vec<Member> {
     let currency = || reference("CurrencyCode", "The currency of the amounts.");
     match code {

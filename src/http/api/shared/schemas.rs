@@ -8,7 +8,7 @@ use crate::domain::{
     schema::{Schemas, entry},
 };
 
-/// The schemas by name, for the components of the document.
+/// Returns the schemas by name, for the components of the document.
 pub fn schemas() -> Schemas {
     vec![entry::<KeyStatusFilter>(), entry::<SortOrder>(), entry::<Permission>()]
 }
