@@ -154,7 +154,7 @@ impl Database {
         if let Err(error) = &hearing {
             warn!(
                 error = error as &dyn std::error::Error,
-                "cannot receive acknowledgements of other nodes: the change waits until the leases \
+                "cannot receive acknowledgements of other nodes. The change waits until the leases \
                  of these nodes have ended"
             );
         }

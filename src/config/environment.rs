@@ -28,7 +28,7 @@ pub fn load_dotenv() -> Result<(), ConfigError> {
 /// Returns the message about a variable that is set but empty.
 pub(super) fn set_but_empty(name: &str) -> String {
     format!(
-        "{name} is set but empty, in the environment or in .env: give it a value, or unset it. An \
+        "{name} is set but empty, in the environment or in .env. Give it a value, or unset it. An \
          empty variable in the environment also overrides the line in .env"
     )
 }

@@ -31,7 +31,7 @@ fn empty_setting(setting: &Arg, arguments: &ArgMatches) -> Option<String> {
     }
     Some(if arguments.value_source(id) == Some(ValueSource::CommandLine) {
         let flag = setting.get_long().unwrap_or(id);
-        format!("--{flag} ({variable}) is given but empty: give it a value, or leave it out")
+        format!("--{flag} ({variable}) is given but empty. Give it a value, or leave it out")
     } else {
         set_but_empty(&variable)
     })

@@ -165,7 +165,11 @@ async fn activity(
         Err(late) => late.into(),
     };
     let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
-    tracing::warn!(tenant, error, "failed to read the activity of keys: the list of keys omits it");
+    tracing::warn!(
+        tenant,
+        error,
+        "failed to read the activity of keys, so the list of keys omits it"
+    );
     None
 }
 

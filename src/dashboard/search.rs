@@ -79,7 +79,7 @@ pub struct Scan<T, C> {
 }
 
 impl<T, C: Copy> Scan<T, C> {
-    /// A page of at most `length` items that continues after `start`.
+    /// Begins an empty page of at most `length` items that continues after `start`.
     pub fn new(search: &Search, length: usize, start: Option<C>) -> Self {
         Self {
             length,

@@ -38,7 +38,7 @@ pub enum PrefixError {
     Grammar,
     /// The text begins with [`ADMIN_PREFIX`], or [`ADMIN_PREFIX`] begins with the text.
     #[error(
-        "tg_admin_ is reserved for admin keys: a prefix must neither begin with it nor be its \
+        "tg_admin_ is reserved for admin keys. A prefix must neither begin with it nor be its \
          beginning"
     )]
     Reserved,

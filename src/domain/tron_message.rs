@@ -24,7 +24,9 @@ pub enum SignatureError {
     Malformed,
     /// s is in the upper half of the curve's order. Each signature has a second form with such an
     /// s. It is refused, so that nobody can derive a different valid signature from a valid one.
-    #[error("The signature is not in canonical form: its s is in the upper half of the order.")]
+    #[error(
+        "The signature is not in canonical form, because its s is in the upper half of the order."
+    )]
     HighS,
     /// The recovered key belongs to an address other than the claimed one, or no key can be
     /// recovered.

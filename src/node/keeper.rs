@@ -59,7 +59,7 @@ pub(super) async fn keep(
             told = true;
             pause = FIRST_PAUSE;
             let error = &lost as &dyn std::error::Error;
-            warn!(error, "the lease cannot be renewed: the node accepts no key after it ends");
+            warn!(error, "the lease cannot be renewed. After it ends, the node accepts no key");
         }
         tokio::select! {
             () = sleep(entropy::jittered(pause)) => {}

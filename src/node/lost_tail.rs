@@ -147,7 +147,7 @@ impl Check {
         self.store.acknowledged().forget_entries(&lost);
         self.counters.entries.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged ledger entries of the last minute: the first is \
+            "the database lost {} acknowledged ledger entries of the last minute. The first is \
              entry {seq} ({cause}) of the account {}",
             lost.len(),
             account_id.uuid()

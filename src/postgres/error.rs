@@ -56,10 +56,10 @@ pub enum StartError {
 
     /// Postgres is not installed, or is in a directory that was not searched.
     #[error(
-        "Postgres was not found: no directory of PATH, /usr/lib/postgresql/*/bin, \
+        "Postgres was not found. No directory of PATH, /usr/lib/postgresql/*/bin, \
          /usr/pgsql-*/bin and Homebrew's postgresql@*/bin contains both `initdb` and `postgres` as \
-         programs that {user} can run; install it with `{install}`, or set PG_BINDIR to the \
-         directory that contains them, or DATABASE_URL to a Postgres that is already running"
+         programs that {user} can run. Install Postgres with `{install}`, set PG_BINDIR to the \
+         directory that contains these programs, or set DATABASE_URL to a running Postgres"
     )]
     NoBinaries { user: String, install: String },
 

@@ -165,7 +165,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of the thread. It returns when the server was stopped, or failed before it was
+    /// Runs the supervisor's thread. Returns when the server was stopped, or failed before it was
     /// ready.
     fn supervise(&self) {
         let mut pause = FIRST_PAUSE;
@@ -262,7 +262,7 @@ impl Shared {
             tracing::error!(
                 cause,
                 %log,
-                "the private Postgres exited unexpectedly and is being restarted: its log says why"
+                "the private Postgres exited unexpectedly and is being restarted. See its log"
             );
         }
         *reported = true;

@@ -19,7 +19,7 @@ pub enum SchemaError {
     /// An unreleased version with a different text of a migration created the database. The
     /// migrations of released versions never change.
     #[error(
-        "migration {0} of this binary differs from the one that created the database: the database \
+        "migration {0} of this binary differs from the one that created the database. The database \
          has the schema of an unreleased version, which cannot be migrated. {to_do}",
         to_do = START_AFRESH
     )]

@@ -186,7 +186,7 @@ async fn update(
     binary: Version,
 ) -> Result<(), SchemaError> {
     warn_if_long(
-        "the migrations: they take a long time, or another session locks a table that they need",
+        "the migrations, because they take a long time or another session locks a table",
         apply_migrations(connection, migrator),
     )
     .await?;
@@ -254,7 +254,7 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
                 number = binary.number,
                 loaded = loaded_digest,
                 ours = digest,
-                "replacing SQL functions of another build with the same number: stop its nodes"
+                "replacing SQL functions of another build with the same number. Stop its nodes"
             );
         }
     }

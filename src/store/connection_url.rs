@@ -254,12 +254,12 @@ mod tests {
             ("postgres://a,b/x?hostaddr=::1", "one IP address for each host"),
             ("postgres://a/x?statement-cache-capacity=hunter2", "must be a whole number"),
             ("postgres://a/x?sslmod=hunter2", "unknown parameter sslmod. sslmode is similar"),
-            ("postgres://a/x?pgbouncer=hunter2", "unknown parameter pgbouncer: remove it"),
+            ("postgres://a/x?pgbouncer=hunter2", "unknown parameter pgbouncer. Remove it"),
             (
                 "postgres://a/x?connect_timeout=9",
                 "does not support libpq's parameter connect_timeout",
             ),
-            ("postgres://a/x?channel_binding=require", "libpq's parameter channel_binding: remove"),
+            ("postgres://a/x?channel_binding=require", "libpq's parameter channel_binding. Remove"),
             // Each of these may be the end of a password that contains an &.
             ("postgres://a/x?password=a&hunter2", "In a value, write & as %26"),
             ("postgres://a/x?password=a&hunter2=b", "In a value, write & as %26"),

@@ -158,7 +158,7 @@ fn reason(
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
         Ok(Ok(Answer::OtherDatabase)) => {
-            "it serves a different database than before: correct the hosts, or restart this \
+            "it serves a different database than before. Correct the hosts, or restart this \
              process if you have replaced the database"
                 .to_owned()
         }

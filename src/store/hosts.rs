@@ -30,7 +30,7 @@ impl Hosts {
         }
     }
 
-    /// Returns the setting that has the URL.
+    /// Returns the name of the setting that contains the URL.
     pub fn setting(&self) -> &'static str {
         self.setting
     }

@@ -96,7 +96,7 @@ impl Servers {
                 self.0.superseded.notify_one();
                 warn!(
                     timeline,
-                    "a connection reached a server with a higher timeline: the server that was \
+                    "a connection reached a server with a higher timeline. The server that was \
                      used until now was deposed"
                 );
             }
@@ -186,14 +186,14 @@ impl Servers {
         match refused {
             None => info!("new connections reach the primary again"),
             Some(Refused::Standby) => {
-                warn!("a new connection reached a standby and was closed: only a primary is used");
+                warn!("a new connection reached a standby and was closed. Only a primary is used");
             }
             Some(Refused::Deposed) => warn!(
-                "a new connection reached a deposed primary and was closed: its timeline \
+                "a new connection reached a deposed primary and was closed. Its timeline \
                  is lower than the timeline of another server of the same database"
             ),
             Some(Refused::OtherDatabase) => warn!(
-                "a new connection reached a different database than before and was closed: if you \
+                "a new connection reached a different database than before and was closed. If you \
                  have replaced the database, restart this process"
             ),
             Some(Refused::OtherServer) => warn!(

@@ -44,7 +44,7 @@ impl Parameters {
         }
         // An empty password means no password: neither PGPASSWORD nor ~/.pgpass is used.
         if value.is_empty() && name != "password" {
-            return Err(format!("its {name} is empty: give it a value, or omit it"));
+            return Err(format!("its {name} is empty. Give it a value, or omit it"));
         }
         self.0.push((name.to_owned(), value));
         Ok(())
@@ -69,7 +69,7 @@ impl Parameters {
         self.add("user", decode(user)?)?;
         match password {
             None => Ok(()),
-            Some("") => Err("its password is empty: give one, or omit the colon".to_owned()),
+            Some("") => Err("its password is empty. Give one, or omit the colon".to_owned()),
             Some(password) => self.add("password", decode(password)?),
         }
     }
@@ -109,7 +109,7 @@ fn known_name(name: &str) -> Option<&str> {
 
 fn unknown(name: &str, may_be_secret: bool) -> String {
     if ONLY_LIBPQ.split(' ').any(|known| known == name) {
-        return format!("Tollgate does not support libpq's parameter {name}: remove it");
+        return format!("Tollgate does not support libpq's parameter {name}. Remove it");
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
     if may_be_secret || name.is_empty() || name.len() > 40 || !name.chars().all(is_name) {
@@ -117,7 +117,7 @@ fn unknown(name: &str, may_be_secret: bool) -> String {
     }
     match closest(name, PARAMETERS) {
         Some(known) => format!("it contains the unknown parameter {name}. {known} is similar"),
-        None => format!("it contains the unknown parameter {name}: remove it"),
+        None => format!("it contains the unknown parameter {name}. Remove it"),
     }
 }
 

@@ -70,7 +70,7 @@ impl UsageBuffer {
                     let error = &error as &dyn std::error::Error;
                     warn!(
                         error,
-                        "usage counts cannot be written: they stay in memory until the next attempt"
+                        "usage counts cannot be written. They stay in memory until the next attempt"
                     );
                 }
             }

@@ -226,7 +226,7 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
     for (changed, fault) in [
         (
             line.replace(" 5 pur_", " 9 pur_"),
-            format!("entry 9 ({cause}) is missing: the newest entry of the account is 6"),
+            format!("entry 9 ({cause}) is missing. The newest entry of the account is 6"),
         ),
         (line.replace(cause, other), format!("entry 5 is {cause}, but was {other}")),
         (

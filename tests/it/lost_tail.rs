@@ -84,7 +84,7 @@ async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revocations(
         assert!(metrics.contains(counter), "{counter} is not in\n{metrics}");
     }
     for line in [
-        "the database lost 3 acknowledged ledger entries of the last minute: the first is entry 3 ",
+        "the database lost 3 acknowledged ledger entries of the last minute. The first is entry 3 ",
         "the database lost 2 acknowledged revocations of the last minute: repeating them",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}:\n{log}");
@@ -105,7 +105,7 @@ async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revocations(
     let (succeeded, output) = verify_at(&url, &["--since", &earlier]);
     assert!(succeeded && output.contains("no fault"), "{output}");
     let (succeeded, output) = verify_at(&url, &["--since", &newest]);
-    let missing = "is missing: the newest entry of the account is 2\n";
+    let missing = "is missing. The newest entry of the account is 2\n";
     assert!(!succeeded && output.contains(missing), "{output}");
 
     service.send(buyer.buy("1")).expect(201);

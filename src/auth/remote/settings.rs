@@ -40,12 +40,12 @@ impl Default for RemoteSettings {
 pub enum RemoteVerifierError {
     /// The URL is not usable. The message gives the reason without quoting the URL, which may
     /// contain a password.
-    #[error("the URL of the Tollgate server {0}: use a URL such as https://tollgate.example")]
+    #[error("the URL of the Tollgate server {0}. Use a URL such as https://tollgate.example")]
     Url(&'static str),
     #[error("the admin key does not begin with {prefix}", prefix = ADMIN_PREFIX)]
     /// The key is not an admin key, because its prefix is not [`ADMIN_PREFIX`].
     AdminKey,
-    #[error("no root certificates could be read on this machine: an https URL needs them")]
+    #[error("an https URL needs root certificates, but this machine has none that can be read")]
     /// The URL begins with `https://`, and no root certificate could be read. The source of the
     /// error is the cause.
     RootCertificates(#[source] io::Error),

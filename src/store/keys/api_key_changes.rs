@@ -219,7 +219,7 @@ impl AccountHandle<'_> {
         }
     }
 
-    /// The revocation of the old key by a rotation without a grace period.
+    /// Describes the revocation of the old key by a rotation without a grace period.
     fn revoke_by_rotation(&self, key_id: KeyId) -> AcknowledgedRevoke {
         let reason = Reason::from_stored(ROTATED.to_owned());
         self.acknowledged_revoke(key_id, Some(&reason), VoidReason::KeyRevoked)

@@ -42,7 +42,7 @@ impl HeadRow {
         let newest = entry(self.last_seq, self.kind.as_deref(), self.cause_id, self.balance_after)?;
         if newest.is_none() && self.last_seq > 0 {
             let account = self.account_id;
-            let fault = format!("account {account} lacks this entry: run tollgate ledger verify");
+            let fault = format!("account {account} lacks this entry. Run tollgate ledger verify");
             return Err(StoreError::corrupt("accounts.last_seq", fault));
         }
         let slug = self.slug.parse::<Slug>();
@@ -68,7 +68,7 @@ impl ComparedRow {
         let found = entry(seq, self.kind.as_deref(), self.cause_id, self.balance_after)?;
         Ok(match found {
             None => Some(format!(
-                "entry {seq} ({cause}) is missing: the newest entry of the account is {last_seq}"
+                "entry {seq} ({cause}) is missing. The newest entry of the account is {last_seq}"
             )),
             Some(found) if found.cause != cause => {
                 Some(format!("entry {seq} is {}, but was {cause}", found.cause))
