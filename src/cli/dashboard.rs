@@ -102,7 +102,7 @@ impl Link {
         match addresses.public_url {
             Some(url) => Ok(url),
             None if addresses.listen.port() == 0 => bail!(
-                "TOLLGATE_LISTEN contains port 0, so the service's port is unknown: set \
+                "TOLLGATE_LISTEN contains port 0, so the service's port is unknown. Set \
                  TOLLGATE_PUBLIC_URL to the URL of the service"
             ),
             None => local_url(addresses.listen),
@@ -121,7 +121,7 @@ async fn check_origin(database: &Database, tenant: &Tenant, url: &ReturnUrl) -> 
     if !origins.allow(url) {
         bail!(
             "--return-url has the origin {}, which is not in return_origins in the dashboard \
-             settings of tenant {}: add the origin with PATCH /v1/dashboard-settings",
+             settings of tenant {}. Add the origin with PATCH /v1/dashboard-settings",
             url.origin(),
             tenant.slug
         );

@@ -15,12 +15,12 @@ pub fn start_log(config: LogConfig) {
         let variable = unknown.name;
         match unknown.closest {
             Some(closest) => {
-                warn!(variable, "this variable belongs to no setting: did you mean {closest}?");
+                warn!(variable, "this variable belongs to no setting. Did you mean {closest}?");
             }
             None => {
                 warn!(
                     variable,
-                    "this variable belongs to no setting: tollgate serve --help lists all settings"
+                    "this variable belongs to no setting. tollgate serve --help lists all settings"
                 );
             }
         }

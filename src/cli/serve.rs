@@ -74,7 +74,7 @@ impl Service {
         let database = open_and_answer_meanwhile(database, &mut stop, listeners, &config).await?;
         if database.is_attached() {
             warn!(
-                "using the private Postgres of another process: this Postgres stops when that \
+                "using the private Postgres of another process. This Postgres stops when that \
                  process stops"
             );
         }
@@ -130,7 +130,7 @@ impl Service {
                 // stops in this case too.
                 _ = stop.wait_for(|&stop| stop) => info!("stopping after the requests in flight"),
                 job = ended => {
-                    error!(job, "a background job ended by itself: stopping");
+                    error!(job, "a background job ended by itself, so the service stops");
                     // An error means that the service has been dropped.
                     let _ = failed.send(job);
                 }

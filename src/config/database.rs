@@ -180,7 +180,7 @@ impl DatabaseArgs {
         let given = self.data_dir.clone().map(PathBuf::from);
         let Some(data_dir) = given.or_else(default_data_dir) else {
             reader.errors.push(
-                "neither TOLLGATE_DATA_DIR nor HOME is set: set TOLLGATE_DATA_DIR to the directory \
+                "neither TOLLGATE_DATA_DIR nor HOME is set. Set TOLLGATE_DATA_DIR to the directory \
                  of the private Postgres, or set DATABASE_URL"
                     .to_owned(),
             );

@@ -288,7 +288,7 @@ impl ServerArgs {
             && lease >= request
         {
             reader.errors.push(format!(
-                "TOLLGATE_LEASE is {lease:?} and TOLLGATE_REQUEST_TIMEOUT is {request:?}: the \
+                "TOLLGATE_LEASE is {lease:?} and TOLLGATE_REQUEST_TIMEOUT is {request:?}. The \
                  lease must be shorter, because a revocation may wait for the length of the lease"
             ));
         }

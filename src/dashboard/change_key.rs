@@ -82,7 +82,7 @@ pub async fn change(
         }
         Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
             "expires",
-            "this key was already rotated: you can choose an earlier expiry, but not a later one",
+            "this key was already rotated. You can choose an earlier expiry, but not a later one",
         ),
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(

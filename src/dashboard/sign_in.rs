@@ -68,7 +68,7 @@ impl Platform {
     ) -> Result<Response, Failure> {
         let mut form = Form::filled([("address", address.as_str().to_owned())]);
         let wait = wait_words(retry_after_seconds);
-        form.wrong("address", format!("too many recent sign-in attempts: try again {wait}"));
+        form.wrong("address", format!("too many recent sign-in attempts. Try again {wait}"));
         let page = self.address_page(browser, &form);
         let mut response = show_with(StatusCode::TOO_MANY_REQUESTS, &page)?;
         let retry_after = HeaderValue::from(retry_after_seconds);
@@ -192,7 +192,7 @@ pub async fn verify(
         SignInOutcome::Spent => {
             form.wrong(
                 "signature",
-                "this message was already used or has expired: sign the new one",
+                "this message was already used or has expired. Sign the new one",
             );
         }
         SignInOutcome::WrongSignature(error) => form.wrong("signature", error.to_string()),

@@ -166,7 +166,7 @@ pub enum MetadataError {
     Nul,
     /// A number is a double with a magnitude of 2^53 or more, so it may have lost digits when it
     /// was parsed.
-    #[error("must not contain a number of more than 64 bits: send it as a string")]
+    #[error("must not contain a number of more than 64 bits. Send it as a string")]
     Number,
 }
 
@@ -225,7 +225,7 @@ super::schema::named!(
         .description(Some(format!(
             "The caller's own JSON object: at most {MAX_METADATA_BYTES} bytes as compact JSON, and \
              at most 126 levels of objects and lists, itself included. Numbers are integers of 64 \
-             bits, or doubles with a magnitude below 2^53: send others as strings. Strings and \
+             bits, or doubles with a magnitude below 2^53. Send others as strings. Strings and \
              member names do not contain the character U+0000."
         )))
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))

@@ -128,7 +128,7 @@ impl Batcher {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // An operation that the database refuses must not fail the others.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
-                error!(%cause, "the database refused a batch: applying its operations one by one");
+                error!(%cause, "the database refused a batch. Its operations are applied one by one");
                 self.decide_each(lane, connection, &mut batch).await
             }
             Err(error) => {
@@ -174,7 +174,7 @@ impl Batcher {
                         let error = &error as &dyn std::error::Error;
                         warn!(
                             error,
-                            "a batch got no answer: batches are retried until they get one"
+                            "a batch got no answer. Batches are retried until they get one"
                         );
                     }
                 }

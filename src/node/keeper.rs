@@ -75,7 +75,7 @@ pub(super) async fn keep(
     };
     if !left && let Err(error) = store.leave().await {
         let error = &error as &dyn std::error::Error;
-        warn!(error, "the lease could not be released: changes wait until it ends");
+        warn!(error, "the lease could not be released. Changes wait until it ends");
     }
 }
 

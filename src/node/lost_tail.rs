@@ -85,8 +85,8 @@ impl Check {
             let error = &error as &dyn std::error::Error;
             error!(
                 error,
-                "cannot check whether the database lost acknowledged revocations in a failover: \
-                 repeat the revocations of the last minute"
+                "cannot check whether the database lost acknowledged revocations in a failover. \
+                 Repeat the revocations of the last minute"
             );
         }
         if let Err(error) = self.check_entries().await {
@@ -111,15 +111,15 @@ impl Check {
         let Some(first) = lost.first() else { return Ok(()) };
         self.counters.revokes.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged revocations of the last minute: repeating them. The \
-             first one revoked the key {}",
+            "the database lost {} acknowledged revocations of the last minute. This node repeats \
+             them. The first one revoked the key {}",
             lost.len(),
             first.key_id
         );
         for revoke in &lost {
             if let Err(error) = retried(|| self.repeat(revoke)).await {
                 let (error, key_id) = (&error as &dyn std::error::Error, revoke.key_id);
-                error!(error, %key_id, "repeating a lost revocation failed: revoke the key again");
+                error!(error, %key_id, "repeating a lost revocation failed. Revoke the key again");
             }
         }
         Ok(())

@@ -395,6 +395,6 @@ fn warn_of_differences(recorded: &[String], present: &[String]) {
     warn!(
         missing = missing.join("; "),
         added = added.join("; "),
-        "SQL functions or triggers were dropped or added by hand: loading all of them again"
+        "SQL functions or triggers were dropped or added by hand. Loading all of them again"
     );
 }

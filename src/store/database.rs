@@ -226,7 +226,7 @@ impl Store {
         let all =
             async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
-            warn!("the database does not respond: dropping its connections");
+            warn!("the database does not respond. Its connections are dropped");
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) fn refused_connection(
              PGPASSWORD and ~/.pgpass"
         ),
         Some("28000") if message(error).contains("no encryption") => format!(
-            "pg_hba.conf of the server may require TLS for this user and this machine: use \
+            "pg_hba.conf of the server may require TLS for this user and this machine. Use \
              sslmode=verify-full in {setting}"
         ),
         Some("28000") => format!(

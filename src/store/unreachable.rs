@@ -150,7 +150,7 @@ fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> St
     }
     if is("UnknownIssuer") || is("BadSignature") {
         return format!(
-            "No trusted certificate authority has signed the certificate of the server: set \
+            "No trusted certificate authority has signed the certificate of the server. Set \
              sslrootcert in {setting} to the file of the authority that signed it. Without \
              sslrootcert, only public certificate authorities are trusted"
         );

@@ -140,8 +140,8 @@ fn check_wanted_session(wanted: &str) -> Result<(), String> {
     match wanted {
         "read-write" | "primary" => Ok(()),
         "any" | "read-only" | "standby" | "prefer-standby" => Err(format!(
-            "its target_session_attrs is {wanted}, but Tollgate uses only the primary: \
-             set it to read-write, or omit it"
+            "its target_session_attrs is {wanted}, but Tollgate uses only the primary. \
+             Set it to read-write, or omit it"
         )),
         _ => Err("its target_session_attrs must be read-write".to_owned()),
     }

@@ -139,7 +139,7 @@ fn service_refuses_a_lease_that_is_not_shorter_than_the_request_timeout() {
         command.env("TOLLGATE_LEASE", lease).env("TOLLGATE_REQUEST_TIMEOUT", timeout);
         let error = fails(command);
         let expected =
-            format!("TOLLGATE_LEASE is {lease} and TOLLGATE_REQUEST_TIMEOUT is {timeout}: ");
+            format!("TOLLGATE_LEASE is {lease} and TOLLGATE_REQUEST_TIMEOUT is {timeout}. ");
         assert!(error.contains(&expected), "{expected} is not in: {error}");
     }
 }
