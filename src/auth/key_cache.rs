@@ -211,7 +211,7 @@ impl Shard {
         self.entries += 1;
     }
 
-    /// Inserts a new key at its place. The shard must have room for it.
+    /// Inserts a new key into its slot. The shard must have room for the key.
     fn place(&mut self, mut slot: Slot) {
         let mut place = self.home(slot.tag());
         let mut distance = 0;

@@ -108,7 +108,7 @@ fn invalidation_removes_all_keys_with_the_tag_and_no_others() {
 }
 
 #[test]
-fn cache_fills_to_its_capacity_and_no_further() {
+fn cache_never_exceeds_its_capacity() {
     for capacity in [0, 1, 2, 15, 16, 17, 1000, 17_000] {
         let cache = KeyCache::new(capacity);
         let keys = 3 * capacity as u64 + 10;

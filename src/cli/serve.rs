@@ -235,14 +235,14 @@ fn log_local_url(address: SocketAddr, public_url: &WebOrigin) {
     } else if ip.is_unspecified() {
         warn!(
             %public_url,
-            "the dashboard works only on this machine, at this address; to use it from other \
-             machines, put a proxy that terminates TLS in front and set \
+            "the dashboard works only on this machine, at this address. To use it from other \
+             machines, put a proxy that terminates TLS in front of Tollgate, and set \
              TOLLGATE_PUBLIC_URL=https://…"
         );
     } else {
         warn!(
-            "the dashboard is unreachable, because http works only on loopback addresses; put a \
-             proxy that terminates TLS in front and set TOLLGATE_PUBLIC_URL=https://…"
+            "the dashboard is unreachable, because http works only on loopback addresses. Put a \
+             proxy that terminates TLS in front of Tollgate, and set TOLLGATE_PUBLIC_URL=https://…"
         );
     }
 }

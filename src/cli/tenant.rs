@@ -188,7 +188,7 @@ pub async fn find(
     let found = database.store.find_tenant(slug, environment).await;
     found.map_err(|error| match error {
         StoreError::Refused(Refusal::NotFound) => anyhow::anyhow!(
-            "no tenant {slug} in environment {}; list the tenants with tollgate tenant list",
+            "no tenant {slug} in environment {}. List the tenants with tollgate tenant list",
             environment.as_str()
         ),
         other => other.into(),
@@ -202,7 +202,7 @@ fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {
         }
         StoreError::Refused(Refusal::PrefixTaken) => anyhow::anyhow!(
             "the prefix conflicts with another tenant's prefix, because no prefix may be the start \
-             of another; list the prefixes with tollgate tenant list"
+             of another. List the prefixes with tollgate tenant list"
         ),
         other => other.into(),
     })

@@ -23,7 +23,7 @@ pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
     URL_SAFE_NO_PAD.encode(hasher.finalize())
 }
 
-/// Whether a redirect's claim about a key is true. Anyone can make a link with such a claim.
+/// Whether a redirect's claim about a key is true. Anyone can create a link with such a claim.
 pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
     let live = key.status == KeyStatus::Live;
     match query.text("done") {

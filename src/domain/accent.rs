@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn readable_colour_is_its_own_ink() {
+    fn readable_colour_is_used_for_text_unchanged() {
         let palette = AccentColor::parse("#0B3D91").expect("a colour").palette();
         assert_eq!(palette.light.accent_ink.to_string(), "#0b3d91");
         assert_eq!(palette.light.accent_text, WHITE);

@@ -33,7 +33,7 @@ mod tests {
     const MEMBERS: [&str; 5] = ["name", "scopes", "expires_at", "expires_in", "metadata"];
 
     #[test]
-    fn closest_known_name_of_a_misspelled_one_is_found() {
+    fn misspelled_name_gets_the_closest_known_name() {
         for (given, known) in [
             ("nam", "name"),
             ("naem", "name"),
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn no_known_name_is_found_for_a_name_that_resembles_none() {
+    fn name_that_resembles_no_known_name_gets_no_suggestion() {
         assert_eq!(closest("z", ["a", "b"]), None);
         for given in ["", "n", "x", "owner", "nmea2", "SCOPES", "expires", "metadatametadata"] {
             assert_eq!(closest(given, MEMBERS), None, "{given}");
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_another_length_is_not_compared() {
+    fn text_of_a_very_different_length_is_not_compared() {
         assert_eq!(edits(&"x".repeat(1_000_000), "name"), None);
     }
 }

@@ -33,7 +33,7 @@ pub enum WebOriginError {
     Grammar,
     /// The scheme is neither `https` nor `http`, or it is `http` and the host is not a loopback
     /// host.
-    #[error("must begin with https://; http:// is only for localhost, 127.0.0.0/8 and [::1]")]
+    #[error("must begin with https://, or with http:// on localhost, 127.0.0.0/8 or [::1]")]
     Insecure,
 }
 

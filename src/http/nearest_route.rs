@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_route_of_a_misspelled_path_is_found() {
+    fn misspelled_path_gets_the_nearest_route() {
         for (path, expected) in [
             ("/v1/mee", "GET /v1/me"),
             ("/v1/me/", "GET /v1/me"),

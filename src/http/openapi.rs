@@ -36,8 +36,8 @@ fn skeleton() -> Document {
         .title("Tollgate")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "Multi-tenant API keys with a prepaid balance. Errors are problem details (RFC 9457); \
-             the meaning of a `code` never changes. A minor version may add codes and other enum \
+            "Multi-tenant API keys with a prepaid balance. Errors are problem details (RFC 9457). \
+             The meaning of a `code` never changes. A minor version may add codes and other enum \
              values. Every response contains the header `X-Request-Id`.",
         ))
         .license(Some(license))

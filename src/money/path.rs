@@ -231,7 +231,7 @@ impl Money {
         }
     }
 
-    /// Waits for a place, then runs the operation to completion even if the caller disconnects.
+    /// Waits for a slot, then runs the operation to completion even if the caller disconnects.
     async fn detached<T: Send + 'static>(
         &self,
         tenant: TenantId,

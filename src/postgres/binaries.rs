@@ -10,8 +10,8 @@ use std::{
 
 use super::{error::StartError, options::Options, owner::ServerUser};
 
-/// The places where packages install the programs. Each place consists of a parent directory, the
-/// prefix of a version's directory in it, and the path of the programs below that.
+/// The directories where packages install the programs. Each entry consists of a parent directory,
+/// the prefix of a version's directory in it, and the path of the programs below that.
 const INSTALLATIONS: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),

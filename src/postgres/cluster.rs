@@ -100,8 +100,8 @@ impl Cluster {
         self.spawn(&mut command)
     }
 
-    /// Creates the cluster and its database in another directory, and then moves it to its place.
-    /// So an interrupted start never leaves an incomplete cluster there.
+    /// Creates the cluster and its database in another directory, and then renames that directory.
+    /// So an interrupted start never leaves an incomplete cluster in the data directory.
     fn make(&self, deadline: Instant) -> Result<(), StartError> {
         let (data, unfinished) = (self.data(), self.data_dir.unfinished_data());
         // The rename can replace an empty directory.

@@ -12,7 +12,7 @@ use std::{io, path::PathBuf, process::ExitStatus};
 pub enum StartError {
     /// The data directory cannot be created or read.
     #[error(
-        "the data directory {path} of the private Postgres cannot be used; set TOLLGATE_DATA_DIR \
+        "the data directory {path} of the private Postgres cannot be used. Set TOLLGATE_DATA_DIR \
          to a directory that this user may write to, or DATABASE_URL to a Postgres that is already \
          running"
     )]
@@ -20,14 +20,14 @@ pub enum StartError {
 
     /// The data directory contains files that do not belong to a private Postgres.
     #[error(
-        "{path} is not empty and does not contain a private Postgres of tollgate; set \
+        "{path} is not empty and does not contain a private Postgres of tollgate. Set \
          TOLLGATE_DATA_DIR to a new or an empty directory"
     )]
     DataDirTaken { path: PathBuf },
 
     /// The data directory belongs to a user other than the server's user.
     #[error(
-        "the data directory {path} belongs to {owner}, and Postgres would run as {user}; give it \
+        "the data directory {path} belongs to {owner}, and Postgres would run as {user}. Give it \
          to that user (chown -R {user} {path}), or set TOLLGATE_DATA_DIR to another directory"
     )]
     DataDirOwner { path: PathBuf, owner: String, user: String },
@@ -35,14 +35,14 @@ pub enum StartError {
     /// The server's user may not enter a directory above the data directory.
     #[error(
         "Postgres cannot run as root, and the user {user}, which would run it, may not enter \
-         {ancestor}, which is above the data directory {path}; set TOLLGATE_DATA_DIR to a \
+         {ancestor}, which is above the data directory {path}. Set TOLLGATE_DATA_DIR to a \
          directory outside of it, such as /var/lib/tollgate"
     )]
     DataDirBlocked { ancestor: PathBuf, path: PathBuf, user: String },
 
     /// `data/` exists, but is not a cluster.
     #[error(
-        "{path} contains files, but no PG_VERSION, so it is not a Postgres cluster; move it away, \
+        "{path} contains files, but no PG_VERSION, so it is not a Postgres cluster. Move it away, \
          or set TOLLGATE_DATA_DIR to another directory"
     )]
     NotACluster { path: PathBuf },
@@ -50,7 +50,7 @@ pub enum StartError {
     /// Root has no user that could run the server.
     #[error(
         "Postgres cannot run as root, and /etc/passwd has neither `postgres` nor `nobody` to run \
-         it; create one (useradd --system postgres), or start tollgate as an ordinary user"
+         it. Create one (useradd --system postgres), or start tollgate as an ordinary user"
     )]
     NoServerUser,
 
@@ -66,7 +66,7 @@ pub enum StartError {
     /// `PG_BINDIR` is set, but does not contain Postgres.
     #[error(
         "PG_BINDIR is {path}, which does not contain both `initdb` and `postgres` as programs that \
-         {user} can run; set it to the directory that does, or unset it to search the usual \
+         {user} can run. Set it to the directory that does, or unset it to search the usual \
          directories"
     )]
     BadBinDir { path: PathBuf, user: String },
@@ -74,14 +74,14 @@ pub enum StartError {
     /// The installed Postgres has a different major version than the cluster.
     #[error(
         "the cluster in {path} was created by Postgres {needed}, and only Postgres {found} was \
-         found; install Postgres {needed} with `{install}`, or set PG_BINDIR to the directory that \
+         found. Install Postgres {needed} with `{install}`, or set PG_BINDIR to the directory that \
          contains its `initdb` and `postgres`"
     )]
     WrongVersion { path: PathBuf, needed: String, found: String, install: String },
 
     /// Another user created the directory of the socket, or others can enter it.
     #[error(
-        "{path}, the directory for the socket of the private Postgres, {fault}; remove it and \
+        "{path}, the directory for the socket of the private Postgres, {fault}. Remove it and \
          start again"
     )]
     UnsafeSocketDir { path: PathBuf, fault: &'static str },
@@ -91,31 +91,31 @@ pub enum StartError {
     Spawn { program: PathBuf, user: String, source: io::Error },
 
     /// A step of the first start failed.
-    #[error("{step} failed ({status}); its messages are in {log}{said}")]
+    #[error("{step} failed ({status}). Its messages are in {log}{said}")]
     Step { step: &'static str, status: ExitStatus, log: PathBuf, said: String },
 
     /// A step of the first start did not finish in time.
-    #[error("{step} did not finish in time and was killed; its messages are in {log}{said}")]
+    #[error("{step} did not finish in time and was killed. Its messages are in {log}{said}")]
     StepTimeout { step: &'static str, log: PathBuf, said: String },
 
     /// The server exited before it accepted connections.
-    #[error("the private Postgres exited immediately after its start ({status}); see {log}{said}")]
+    #[error("the private Postgres exited immediately after its start ({status}). See {log}{said}")]
     ServerEnded { status: ExitStatus, log: PathBuf, said: String },
 
     /// The server runs, but it did not accept connections in time.
-    #[error("the private Postgres does not accept connections after {seconds} s; see {log}{said}")]
+    #[error("the private Postgres does not accept connections after {seconds} s. See {log}{said}")]
     ServerNotReady { seconds: u64, log: PathBuf, said: String },
 
     /// Another process holds the lock, and its server did not become ready.
     #[error(
         "another tollgate process runs the private Postgres in {path}, which did not accept \
-         connections for {seconds} s; check that process and {path}/postgres.log"
+         connections for {seconds} s. Check that process and {path}/postgres.log"
     )]
     OwnerNotReady { path: PathBuf, seconds: u64 },
 
     /// The process that owned a server has exited, and the server does not stop.
     #[error(
-        "process {pid} is a Postgres that is still running on {path} and does not stop; end it \
+        "process {pid} is a Postgres that is still running on {path} and does not stop. End it \
          (kill -QUIT {pid}) and start again"
     )]
     Leftover { pid: i32, path: PathBuf },
@@ -135,7 +135,7 @@ pub enum StopError {
 
     /// The server still runs after the signals.
     #[error(
-        "the private Postgres still runs {seconds} s after the signal to stop; the next start \
+        "the private Postgres still runs {seconds} s after the signal to stop. The next start \
          stops it first"
     )]
     StillRunning { seconds: u64 },

@@ -16,7 +16,7 @@ pub struct Options {
     /// The directory that contains `initdb` and `postgres`, from `PG_BINDIR`. If it is set, no
     /// other directory is searched.
     pub pg_bindir: Option<PathBuf>,
-    /// The search path, from `PATH`. It is searched before the places where packages install
+    /// The search path, from `PATH`. It is searched before the directories where packages install
     /// programs.
     pub path: Option<OsString>,
 }

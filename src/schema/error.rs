@@ -27,7 +27,7 @@ pub enum SchemaError {
     /// The database contains newer functions, and they no longer serve this binary.
     #[error(
         "the database has the SQL functions number {database}, which serve binaries from number \
-         {serves_from} on; this binary has number {binary}. Start a newer binary"
+         {serves_from} on. This binary has number {binary}. Start a newer binary"
     )]
     FunctionsTooNew { database: i32, serves_from: i32, binary: i32 },
     /// The record of the loaded functions is invalid.

@@ -205,8 +205,8 @@ impl Store {
         connection.close().await.map_err(failed)
     }
 
-    /// Creates places for work that waits before it uses connections of the pool. Tenants get
-    /// places in round-robin order.
+    /// Creates a limit on concurrent operations that may need a connection of the pool. The
+    /// operations wait for slots, which are assigned round-robin by tenant.
     #[must_use]
     pub fn places(&self) -> Places {
         self.turns.places()

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_one_for_all_hosts_or_one_for_each() {
+    fn url_has_one_port_for_all_hosts_or_one_for_each_host() {
         for (url, place) in [
             ("postgres://a,b/x?port=7", "a:7, b:7, database x"),
             ("postgres:///x?host=a,b&port=7,8", "a:7, b:8, database x"),

@@ -128,7 +128,7 @@ impl Store {
     }
 }
 
-/// Reads the places in the rows of a statement. Each row contains the server that responded. If
+/// Reads the positions in the rows of a statement. Each row contains the server that responded. If
 /// that is not the wanted server, closes the connection to it and returns `None`.
 fn places_on(
     wanted: ServerId,
@@ -146,7 +146,7 @@ fn places_on(
     Some(places)
 }
 
-/// Returns the items at these places, which start at 1.
+/// Returns the items at these positions, which start at 1.
 fn at_places<T>(items: &[T], places: Vec<i64>) -> impl Iterator<Item = &T> {
     places.into_iter().filter_map(move |place| items.get(usize::try_from(place - 1).ok()?))
 }

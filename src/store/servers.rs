@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_log_lines_is_limited_behind_a_load_balancer_that_alternates() {
+    fn log_lines_are_limited_if_a_load_balancer_alternates_between_servers() {
         let mut known = Known::default();
         let results = [Some(Refused::Standby), Some(Refused::Standby), None, None];
         assert_eq!(results.map(|refused| known.is_news(refused)), [true, false, true, false]);

@@ -55,11 +55,11 @@ pub(super) fn hurry() {
     let _ = REQUEST.try_with(|request| request.urgent.set(true));
 }
 
-/// Places for tenants' work, served round-robin by tenant. One tenant never gets all places.
+/// Slots for concurrent work, assigned round-robin by tenant. One tenant never gets all slots.
 pub struct Places(Arc<Lanes>);
 
 impl Places {
-    /// Waits for a place.
+    /// Waits for a slot.
     pub async fn take(&self, tenant: TenantId) -> Turn {
         self.0.take(Some(tenant)).await
     }
@@ -72,14 +72,14 @@ pub(super) struct Turns {
     reserve: Option<Arc<Lanes>>,
 }
 
-/// The right to use one connection. Dropping the turn gives its place to the next waiting request.
+/// The right to use one connection. Dropping the turn gives its slot to the next waiting request.
 pub struct Turn(Option<(Arc<Lanes>, Lane)>);
 
-/// Places that are served round-robin by tenant. Each tenant waits in its own lane.
+/// Slots that are assigned round-robin by tenant. Each tenant waits in its own lane.
 struct Lanes {
     places: u32,
-    /// Maximum number of places of one lane, so that a tenant whose requests all wait for a lock
-    /// leaves places for other tenants.
+    /// Maximum number of slots of one lane, so that a tenant whose requests all wait for a lock
+    /// leaves slots for other tenants.
     per_lane: u32,
     waiting: Mutex<Waiting>,
 }
@@ -94,7 +94,7 @@ struct Waiting {
     lanes: HashMap<Lane, Queue>,
 }
 
-/// A lane that has places or waits for places.
+/// A lane that has slots or waits for slots.
 #[derive(Default)]
 struct Queue {
     places: u32,
@@ -112,7 +112,7 @@ impl Turns {
         }
     }
 
-    /// Creates places for work that waits before it uses connections. There is one place for each
+    /// Creates a limit on concurrent operations that may need a connection: one slot for each
     /// connection outside the reserve.
     pub(super) fn places(&self) -> Places {
         Places(Lanes::new(self.ordinary.places))
@@ -170,7 +170,7 @@ impl Lanes {
             if queue.requests.len() == 1 {
                 waiting.order.push_back(lane);
             }
-            // A place may have become free in the meantime.
+            // A slot may have become free in the meantime.
             self.pass_on(&mut waiting);
         }
         turn.await.expect("every waiting caller is sent a turn")
@@ -179,7 +179,7 @@ impl Lanes {
     fn give_back(self: &Arc<Self>, lane: Lane) {
         let mut waiting = self.lock();
         waiting.free += 1;
-        let queue = waiting.lanes.get_mut(&lane).expect("a lane with a place has a queue");
+        let queue = waiting.lanes.get_mut(&lane).expect("a lane with a slot has a queue");
         queue.places -= 1;
         if queue.places == 0 && queue.requests.is_empty() {
             waiting.lanes.remove(&lane);
@@ -187,7 +187,7 @@ impl Lanes {
         self.pass_on(&mut waiting);
     }
 
-    /// Gives the free places to the first requests of the next lanes that are below their maximum.
+    /// Gives the free slots to the first requests of the next lanes that are below their maximum.
     fn pass_on(self: &Arc<Self>, waiting: &mut Waiting) {
         while waiting.free > 0 {
             let Waiting { order, lanes, .. } = waiting;
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turn_of_a_request_that_stopped_waiting_is_given_to_the_next() {
+    async fn slot_of_a_request_that_stopped_waiting_is_given_to_the_next() {
         let turns = Turns::new(2);
         let held = turns.take().await;
         let gone = wait(&turns, 1, false);

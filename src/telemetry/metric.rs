@@ -49,12 +49,12 @@ pub const METRICS: &[Metric] = &[
         labels: &[
             MetricLabel {
                 name: "tenant",
-                help: "name of the tenant; empty if no tenant has the prefix of the key",
+                help: "name of the tenant, empty if no tenant has the prefix of the key",
                 values: &[],
             },
             MetricLabel {
                 name: "environment",
-                help: "environment of the tenant; empty if the tenant is unknown",
+                help: "environment of the tenant, empty if the tenant is unknown",
                 values: &["", "live", "test"],
             },
             MetricLabel {
@@ -84,8 +84,8 @@ pub const METRICS: &[Metric] = &[
         help: "Number of lookups in the verification cache",
         labels: &[MetricLabel {
             name: "result",
-            help: "result of the lookup; no_lease means that the node had no lease, so the request \
-                   waited for one",
+            help: "result of the lookup, where no_lease means that the node had no lease, so the \
+                   request waited for one",
             values: &["hit", "miss", "no_lease"],
         }],
     },
@@ -133,13 +133,14 @@ pub const METRICS: &[Metric] = &[
             },
             MetricLabel {
                 name: "kind",
-                help: "kind of the request; hold means that the request creates a hold",
+                help: "kind of the request, where hold means that the request creates a hold",
                 values: &["purchase", "hold", "capture", "void"],
             },
             MetricLabel {
                 name: "outcome",
-                help: "result of the request; declined means that the balance or a spend limit was \
-                       too small; replayed means that the response repeats an earlier one",
+                help: "result of the request, where declined means that the balance or a spend \
+                       limit was too small, and replayed means that the response repeats an \
+                       earlier one",
                 values: &[
                     "done",
                     "declined",
@@ -171,8 +172,8 @@ pub const METRICS: &[Metric] = &[
         help: "Duration of operations on the database, including the wait for a connection",
         labels: &[MetricLabel {
             name: "operation",
-            help: "name of the operation; for example, apply decides a batch of purchases, and \
-                   settle_change waits for the other nodes after a change",
+            help: "name of the operation, such as apply, which decides a batch of purchases, or \
+                   settle_change, which waits for the other nodes after a change",
             values: &[],
         }],
     },
@@ -182,7 +183,7 @@ pub const METRICS: &[Metric] = &[
         help: "Number of client connections",
         labels: &[MetricLabel {
             name: "state",
-            help: "open counts all connections; idle counts the connections that wait for a \
+            help: "open counts all connections, and idle counts the connections that wait for a \
                    request",
             values: &["open", "idle"],
         }],
@@ -200,7 +201,7 @@ pub const METRICS: &[Metric] = &[
         help: "Number of connections to the database",
         labels: &[MetricLabel {
             name: "state",
-            help: "used counts the connections that execute an operation; idle counts the others",
+            help: "used counts the connections that execute an operation, and idle the others",
             values: &["used", "idle"],
         }],
     },
@@ -214,13 +215,13 @@ pub const METRICS: &[Metric] = &[
 
 const ROUTE: MetricLabel = MetricLabel {
     name: "route",
-    help: "path of the route with its parameters, such as /v1/accounts/{account}; unmatched if the \
-           path is unknown",
+    help: "path of the route with its parameters, such as /v1/accounts/{account}, or unmatched if \
+           the path is unknown",
     values: &[],
 };
 const METHOD: MetricLabel = MetricLabel {
     name: "method",
-    help: "method of the request; other if the method is unknown",
+    help: "method of the request, or other if the method is unknown",
     values: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"],
 };
 const STATUS: MetricLabel =

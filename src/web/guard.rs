@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn form_is_accepted_only_from_our_own_origin() {
+    fn form_is_accepted_only_from_the_origin_of_tollgate() {
         let public_url = WebOrigin::parse("https://keys.example.com").expect("an origin");
         let origin = |values: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();

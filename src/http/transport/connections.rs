@@ -86,7 +86,7 @@ impl Places {
     }
 }
 
-/// A place for one connection. Dropping the value frees the place.
+/// A slot for one connection. Dropping the value frees the slot.
 pub struct Place {
     pub state: Arc<ConnectionState>,
     /// Whether the connection is beyond the limit. If so, it gets one response: to a health check,
@@ -131,7 +131,7 @@ impl Connections {
         (inner.open.len(), idle)
     }
 
-    /// Returns a place for a new connection, or `None` if the reserve is full too. Closes the
+    /// Returns a slot for a new connection, or `None` if the reserve is full too. Closes the
     /// longest idle connection to make room. `exempt` is for a trusted proxy, which has no limit
     /// per address because it serves many clients.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, exempt: bool) -> Option<Place> {
@@ -189,7 +189,7 @@ impl Inner {
     }
 
     /// Closes the longest idle connection. With `only_of`, closes it only if it comes from this
-    /// address. Frees the place before the connection has closed.
+    /// address. Frees the slot before the connection has closed.
     fn close_longest_idle(&mut self, only_of: Option<IpAddr>) -> bool {
         let mut searched = false;
         loop {
@@ -233,7 +233,7 @@ impl Inner {
                 open = self.open.len(),
                 refused = self.refused,
                 reason,
-                "connections are refused; see TOLLGATE_MAX_CONNECTIONS and \
+                "connections are refused. See TOLLGATE_MAX_CONNECTIONS and \
                  TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS"
             );
             self.refused = 0;

@@ -40,8 +40,8 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 const DIGEST_LENGTH: usize = 8;
 
-/// A page of a list, as serialized JSON. Its schema is named after the items, such as
-/// `AccountList`.
+/// Items and the cursor of the next page, as serialized JSON. The schema is named after the items,
+/// such as `AccountList`.
 pub struct List<T> {
     body: Vec<u8>,
     of: PhantomData<T>,
@@ -63,7 +63,10 @@ impl<T: ToSchema> PartialSchema for List<T> {
                  is `null`. A page can contain fewer items than `limit` even if more follow.",
             ));
         ObjectBuilder::new()
-            .description(Some("A page of a list."))
+            .description(Some(format!(
+                "A page of `{}` objects, and the cursor of the next page.",
+                T::name()
+            )))
             .property("data", items)
             .required("data")
             .property("next_cursor", next_cursor)
