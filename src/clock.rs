@@ -17,8 +17,8 @@ pub fn local() -> Timestamp {
     Timestamp::try_from(now).expect("this is before the year 10000")
 }
 
-/// Time since this machine booted. The clock never steps, and it runs while the machine sleeps, so
-/// a lease from before the sleep has ended when the machine wakes up.
+/// Returns the time since this machine booted. The clock never steps, and it runs while the machine
+/// sleeps, so a lease from before the sleep has ended when the machine wakes up.
 #[must_use]
 pub fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]

@@ -54,7 +54,7 @@ macro_rules! problem_codes {
                 }
             }
 
-            /// What the code means, in a sentence for people.
+            /// Returns the meaning of the code, as a sentence for people.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 let lines = match self {

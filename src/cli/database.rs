@@ -106,12 +106,12 @@ impl Database {
             match error.downcast_ref() {
                 Some(ConnectError::Standby { place }) => {
                     if !waiting.send_replace(true) {
-                        warn!("Postgres at {place} is a standby: waiting until it is promoted");
+                        warn!("Postgres at {place} is a standby. Waiting until it is promoted");
                     }
                 }
                 Some(ConnectError::NoPrimary { place, reason }) => {
                     if !waiting.send_replace(true) {
-                        warn!(reason, "no host of {place} is a primary: waiting for a promotion");
+                        warn!(reason, "no host of {place} is a primary. Waiting for a promotion");
                     }
                 }
                 Some(ConnectError::Unreachable { .. } | ConnectError::Refused { .. })

@@ -37,7 +37,7 @@ impl HeadFile {
         while heads.next()?.is_some() {}
         ensure!(
             heads.read > 0,
-            "{shown} is empty: --since needs a file that contains the output of `tollgate ledger \
+            "{shown} is empty. --since needs a file that contains the output of `tollgate ledger \
              head`"
         );
         heads.lines.rewind().with_context(|| format!("cannot read {shown} again"))?;

@@ -247,8 +247,8 @@ fn log_local_url(address: SocketAddr, public_url: &WebOrigin) {
     }
 }
 
-/// Maximum number of open files and sockets that do not belong to clients, such as those of the
-/// database, the log and the listeners.
+/// Maximum number of open files and sockets that do not belong to clients, such as the log, the
+/// listeners and the connections to the database.
 const OTHER_FILES: u64 = 64 + (RESERVE + 2 * METRICS_CONNECTIONS) as u64;
 
 /// Maximum number of connections to the listener of the metrics.

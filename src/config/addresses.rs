@@ -38,7 +38,7 @@ pub struct AddressArgs {
 #[derive(Clone, Debug)]
 pub struct Addresses {
     pub listen: SocketAddr,
-    /// `None`: the URL of the address on which the service listens.
+    /// `None` means the URL of the address on which the service listens.
     pub public_url: Option<WebOrigin>,
 }
 

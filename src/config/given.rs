@@ -66,7 +66,7 @@ pub fn refuse_invalid_libpq_variables(arguments: &ArgMatches) -> Result<(), Conf
 }
 
 /// Whether the command has the URL of a database. If not, the command uses the private Postgres.
-/// `None`: the command uses no database.
+/// `None` means that the command uses no database.
 fn has_database_url(arguments: &ArgMatches) -> Option<bool> {
     let mut arguments = arguments;
     while let Some((_, of_subcommand)) = arguments.subcommand() {

@@ -185,9 +185,9 @@ pub struct ServerArgs {
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     pub listen: SocketAddr,
-    /// `None`: off.
+    /// The address of the metrics. `None` means that no listener serves them.
     pub metrics_listen: Option<SocketAddr>,
-    /// `None`: the URL of the address on which the service listens.
+    /// `None` means the URL of the address on which the service listens.
     pub public_url: Option<WebOrigin>,
     pub trusted_proxies: TrustedProxies,
     /// Whether the service serves its documentation.

@@ -20,7 +20,7 @@ const HASH_BYTES: usize = 8;
 
 static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     let url = |name: &str| {
-        let file = Files::get(name).expect("the names are those of the files");
+        let file = Files::get(name).expect("every name is the name of a file");
         format!("/dashboard/assets/{}/{name}", shown_hash(&file.metadata.sha256_hash()))
     };
     Files::iter().map(|name| (name.to_string(), url(&name))).collect()

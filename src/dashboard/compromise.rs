@@ -136,7 +136,7 @@ async fn revoke_and_replace(
 #[derive(Default)]
 struct Replacement {
     new_key: Option<NewKey>,
-    /// Why there is no new key, although the owner requested one.
+    /// The reason why there is no new key, although the owner requested one.
     missing: Option<NotReplaced>,
 }
 
@@ -195,7 +195,7 @@ async fn replace(
     }
 }
 
-/// Why a key cannot be replaced.
+/// The reason why a key cannot be replaced.
 enum Obstacle {
     Suspended,
     /// The key was rotated, and its newest successor is live.

@@ -185,7 +185,8 @@ async fn show_dead_link(
         (None, FoundLink::Expired { tenant, return_url }) => {
             let settings = state.store().dashboard_settings(&tenant).await?;
             let label = format!("Return to {}", settings.shown_name(&tenant));
-            // Only the origin: the path and the query may contain secrets of the platform.
+            // The link omits the path and the query, because they may contain secrets of the
+            // platform.
             let allowed = return_url.filter(|url| settings.return_origins.allow(url));
             let link = allowed.map(|url| Link { label, url: url.origin().to_string() });
             (tenant_frame(&tenant, &settings, heading, Nav::Nowhere), link)

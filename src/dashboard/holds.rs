@@ -117,7 +117,7 @@ fn nav(visitor: &Visitor) -> Nav {
     if visitor.may(DashboardRight::Audit) { Nav::Balance } else { Nav::Keys }
 }
 
-/// Whether the hold that a redirect names is voided. Anyone can make a link that claims this.
+/// Whether the hold that a redirect names is voided. Anyone can create a link that claims this.
 async fn is_voided(state: &AppState, visitor: &Visitor, query: &Form) -> bool {
     if query.text("done") != "voided" {
         return false;

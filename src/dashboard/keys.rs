@@ -98,9 +98,9 @@ enum KeySort {
     Created,
     /// By name, in alphabetical order.
     Name,
-    /// The most recently used key first, then those that were never used.
+    /// The most recently used key first, and keys that were never used last.
     LastUsed,
-    /// The key that expires soonest first, then those that never expire.
+    /// The key that expires soonest first, and keys that never expire last.
     Expiry,
 }
 

@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(cut("3"), (vec![5], (Some(2), None)));
         assert_eq!(cut("0"), cut(""));
         assert_eq!(cut("x"), cut(""));
-        // A page after the last one is the last one.
+        // A number after the last page means the last page.
         assert_eq!(cut(&usize::MAX.to_string()), cut("3"));
     }
 }

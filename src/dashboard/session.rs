@@ -280,7 +280,8 @@ fn too_many() -> Failure {
     Failure::Fault(Problem::new(ProblemCode::TooManyInFlight, detail).retry_after(1))
 }
 
-/// The origin of a sign-in for the audit trail: an account's owner without a session.
+/// The [`Origin`] that the audit trail records for a sign-in. The actor is the account's owner, who
+/// has no session yet.
 pub struct Newcomer(pub Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for Newcomer {

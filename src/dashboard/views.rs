@@ -40,7 +40,7 @@ pub fn key_head(key: &ApiKey) -> KeyHead {
     }
 }
 
-/// Returns the state of a key. `suspended`: whether the account is suspended.
+/// Returns the state of a key. `suspended` says whether the account is suspended.
 pub fn key_state(key: &ApiKey, suspended: bool) -> KeyState {
     match key.status {
         KeyStatus::Revoked => KeyState::Revoked,

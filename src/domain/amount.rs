@@ -93,7 +93,7 @@ impl Currency {
         &self.code.0
     }
 
-    /// Number of decimals, from 0 to [`MAX_DECIMALS`].
+    /// Returns the number of decimals, from 0 to [`MAX_DECIMALS`].
     #[must_use]
     pub fn decimals(&self) -> u8 {
         self.decimals

@@ -121,7 +121,7 @@ pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBu
     // The first character of the suffix encodes 3 bits.
     let pattern = format!("^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{{}}}$", SUFFIX_LENGTH - 1);
     let length = prefixes[0].len() + 1 + SUFFIX_LENGTH;
-    super::schema::formatted("typeid", &format!("The id of {what}: a TypeID."))
+    super::schema::formatted("typeid", &format!("The TypeID of {what}."))
         .pattern(Some(pattern))
         .min_length(Some(length))
         .max_length(Some(length))

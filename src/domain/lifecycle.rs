@@ -68,7 +68,7 @@ impl KeyStatus {
     }
 }
 
-/// The moment when a key expires: in the future, and at most [`MAX_LIFETIME_SECONDS`] ahead.
+/// The moment when a key expires. It is in the future, and at most [`MAX_LIFETIME_SECONDS`] ahead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry(Timestamp);
 

@@ -34,12 +34,12 @@ pub enum PermissionError {
     Empty,
 }
 
-/// The permissions of an admin key: at least one.
+/// The permissions of an admin key. It has at least one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PermissionSet(BTreeSet<Permission>);
 
 impl PermissionSet {
-    /// All permissions.
+    /// Returns all permissions.
     #[must_use]
     pub fn all() -> Self {
         Self(Permission::ALL.iter().copied().collect())

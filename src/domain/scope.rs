@@ -51,8 +51,8 @@ impl Scope {
         Self { resource: Some("purchases".into()), action: Action::Read }
     }
 
-    /// All scopes that imply this one, itself included. A key needs one of them. SQL functions
-    /// compare the key's scopes with this list.
+    /// Returns all scopes that imply this one, itself included. A key needs one of them. SQL
+    /// functions compare the key's scopes with this list.
     #[must_use]
     pub fn implied_by(&self) -> Vec<Self> {
         let resources = [None, self.resource.clone()];

@@ -18,7 +18,7 @@ pub struct SpendLimit {
 }
 
 text_enum! {
-    /// The period of a spend limit. Days and months are in UTC; `total` is the key's lifetime.
+    /// The period of a spend limit. Days and months are in UTC. `total` is the key's lifetime.
     pub enum SpendPeriod {
         /// A calendar day in UTC.
         Day = "day",

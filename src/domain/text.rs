@@ -223,10 +223,10 @@ super::schema::named!(
     "Metadata",
     utoipa::openapi::ObjectBuilder::new()
         .description(Some(format!(
-            "The caller's own JSON object: at most {MAX_METADATA_BYTES} bytes as compact JSON, and \
-             at most 126 levels of objects and lists, itself included. Numbers are integers of 64 \
-             bits, or doubles with a magnitude below 2^53. Send others as strings. Strings and \
-             member names do not contain the character U+0000."
+            "The caller's own JSON object. It has at most {MAX_METADATA_BYTES} bytes as compact \
+             JSON, and at most 126 levels of objects and lists, itself included. Numbers are \
+             integers of 64 bits, or doubles with a magnitude below 2^53. Send other numbers as \
+             strings. Strings and member names do not contain the character U+0000."
         )))
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
 );

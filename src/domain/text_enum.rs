@@ -110,7 +110,7 @@ mod tests {
         /// A set with a default variant.
         enum Letter: Default(Beta) {
             Alpha = "alpha",
-            /// The default.
+            /// The default variant.
             Beta = "beta",
             Gamma = "gamma",
         }

@@ -39,8 +39,8 @@ pub enum SignatureError {
 
 /// Checks that the owner of `address` signed `message`.
 ///
-/// A public key can be recovered from almost any signature, even from that of a different message.
-/// The same is true for the older format, which writes 32 as the length of every message. Only the
+/// A public key can be recovered from almost any signature, even from the signature of a different
+/// message or of the older format, which writes 32 as the length of every message. Only the
 /// comparison of the recovered key's address with `address` refuses such a signature.
 ///
 /// # Errors

@@ -54,7 +54,7 @@ impl OutcomeCounts {
         self.0.iter().fold(0_i64, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Every outcome with its count, including zeros.
+    /// Returns every outcome with its count, including zeros.
     pub fn iter(&self) -> impl Iterator<Item = (UsageOutcome, i64)> {
         UsageOutcome::ALL.iter().copied().zip(self.0)
     }
@@ -92,7 +92,7 @@ text_enum! {
 }
 
 impl Granularity {
-    /// Length of one step in seconds.
+    /// Returns the length of one step in seconds.
     fn step(self) -> i64 {
         match self {
             Self::Hour => HOUR,
@@ -100,7 +100,7 @@ impl Granularity {
         }
     }
 
-    /// Length of a range that is requested without a `from`, in seconds.
+    /// Returns the length of a range that is requested without a `from`, in seconds.
     fn default_length(self) -> i64 {
         match self {
             Self::Hour => 24 * HOUR,
@@ -108,7 +108,7 @@ impl Granularity {
         }
     }
 
-    /// Maximum length between `from` and `to`, in seconds.
+    /// Returns the maximum length between `from` and `to`, in seconds.
     fn max_length(self) -> i64 {
         match self {
             Self::Hour => 31 * DAY,

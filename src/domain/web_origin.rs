@@ -128,7 +128,7 @@ pub enum ReturnUrlError {
     #[error("must have at most 2000 characters")]
     Length,
     /// The text contains a character other than visible ASCII or a `\`, or lacks a `://`.
-    #[error("must be an absolute URL of visible ASCII without \\: percent-encode other characters")]
+    #[error("must be an absolute URL of visible ASCII without \\. Percent-encode other characters")]
     Grammar,
     /// The part before the path contains an `@`, so it contains a user name or a password.
     #[error("must not contain a user name or a password")]

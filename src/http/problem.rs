@@ -13,13 +13,13 @@ use crate::{
 /// response.
 pub const MAX_ERRORS: usize = 50;
 
-/// 404: the resource does not exist, or the caller may not see it.
+/// Returns a 404, because the resource does not exist or the caller may not see it.
 #[must_use]
 pub fn not_found() -> Problem {
     Problem::new(ProblemCode::NotFound, "No such resource, or it belongs to another account.")
 }
 
-/// 503 for a request that may or may not have taken effect.
+/// Returns a 503 for a request that may or may not have taken effect.
 #[must_use]
 pub fn try_again(why: &str) -> Problem {
     Problem::unavailable(format!(
@@ -130,7 +130,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// 422 with all errors, up to [`MAX_ERRORS`].
+/// Returns a 422 with all errors, up to [`MAX_ERRORS`].
 #[must_use]
 pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Problem {
     Problem::new(

@@ -34,8 +34,8 @@ enum Guard {
     /// An API key of any tenant. The routes write through their own queues, so they need no limit
     /// on requests in flight.
     ApiKey(Option<Scope>),
-    /// An API key of any tenant, with a limit on requests in flight. For routes that use the shared
-    /// connections to the database.
+    /// An API key of any tenant, with a limit on requests in flight. Routes that use the shared
+    /// connections to the database need this limit.
     BoundApiKey(Option<Scope>),
     /// An API key of the tenant in the path, with the scope in the query. The handler calls the
     /// gate itself, because it checks the path and the query before the key.
@@ -50,7 +50,7 @@ pub fn guarded_routes(state: &AppState) -> Router<AppState> {
     for (guard, group) in route_groups() {
         routes = routes.merge(guard.protect(group, state, &in_flight));
     }
-    // Not in the OpenAPI document, because it only names the path to call instead.
+    // The OpenAPI document omits this route, because it only names the path to call instead.
     Router::from(routes).route("/v1/authorize", any(authorize::without_tenant))
 }
 
@@ -66,7 +66,7 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
         }
         routes = routes.merge(group);
     }
-    // Mounted elsewhere, because browsers get a page under the same path.
+    // The router of `/` mounts this route, because browsers get a page under the same path.
     routes.routes(routes!(service::describe)).into_openapi()
 }
 

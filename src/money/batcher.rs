@@ -181,7 +181,7 @@ impl Batcher {
                 result => {
                     let answered = !matches!(result, Err(StoreError::Unavailable(_)));
                     if answered && self.failing.swap(false, Ordering::Relaxed) {
-                        info!("batches are answered again");
+                        info!("the database answers batches again");
                     }
                     return result;
                 }
@@ -211,9 +211,9 @@ impl Batcher {
     }
 }
 
-/// Number of quick lanes. A small batch costs more per operation than a large one, so more lanes
-/// are not always faster. If one session of Postgres already has a core of its own, a second
-/// session only makes both batches smaller.
+/// Returns the number of quick lanes. A small batch costs more per operation than a large one, so
+/// more lanes are not always faster. If one session of Postgres already has a core of its own, a
+/// second session only makes both batches smaller.
 fn quick_lanes() -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, MOST_QUICK_LANES)

@@ -51,7 +51,7 @@ const RELEASED_AT_ONCE: i64 = 1000;
 pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
-    /// Places for credits and refunds, which continue after their caller has disconnected.
+    /// Slots for credits and refunds, which continue after their caller has disconnected.
     places: Arc<Places>,
 }
 

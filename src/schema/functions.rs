@@ -29,7 +29,7 @@ pub(super) struct Function {
     pub sql: Cow<'static, str>,
 }
 
-/// All functions, sorted by name.
+/// Returns all functions, sorted by name.
 pub(super) fn functions() -> Vec<Function> {
     let mut functions: Vec<Function> = Files::iter()
         .map(|path| {

@@ -116,8 +116,8 @@ pub async fn bring_up_to_date_as(
     migrator.set_locking(false);
     connection.execute(SESSION).await?;
     warn_if_long(
-        "the migration lock: another session holds it, such as a node that starts or a tollgate \
-         command (pg_locks shows it with the locktype advisory)",
+        "the migration lock, because another session holds it, such as a node that starts or a \
+         tollgate command (pg_locks shows the lock with the locktype advisory)",
         connection.lock(),
     )
     .await?;
@@ -174,7 +174,7 @@ async fn update_when_unlocked(
     loop {
         let Err(error) = update(connection, migrator, binary).await else { return Ok(()) };
         let Some(what) = refused_for_a_lock(&error) else { return Err(error) };
-        warn!(reason = %error, retry_in = ?pause, "{what}: another session locks a table");
+        warn!(reason = %error, retry_in = ?pause, "{what}, because another session locks a table");
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
@@ -228,7 +228,7 @@ fn is_locked(error: &dyn DatabaseError) -> bool {
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
     let loaded = warn_if_long(
-        "the table sql_functions: another session locks it (pg_locks shows the session)",
+        "the table sql_functions, because another session locks it (pg_locks shows the session)",
         loaded_functions(&mut tx),
     )
     .await?;
@@ -254,7 +254,8 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
                 number = binary.number,
                 loaded = loaded_digest,
                 ours = digest,
-                "replacing SQL functions of another build with the same number. Stop its nodes"
+                "replacing SQL functions of another build with the same number. Stop the nodes of \
+                 that build"
             );
         }
     }
@@ -395,6 +396,6 @@ fn warn_of_differences(recorded: &[String], present: &[String]) {
     warn!(
         missing = missing.join("; "),
         added = added.join("; "),
-        "SQL functions or triggers were dropped or added by hand. Loading all of them again"
+        "SQL functions or triggers were dropped or added by hand. All of them are loaded again"
     );
 }

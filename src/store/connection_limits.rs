@@ -19,8 +19,9 @@ const LISTENER: u32 = 1;
 const BESIDE_THE_POOL: u32 = lookups::CONNECTIONS + BATCH_CONNECTIONS + LISTENER;
 
 impl PoolSettings {
-    /// Maximum number of connections that one running service opens. A `listen_url` implies that
-    /// there is a pooler. All connections except the listening one then go through the pooler.
+    /// Returns the maximum number of connections that one running service opens. A `listen_url`
+    /// implies that there is a pooler. All connections except the listening one then go through the
+    /// pooler.
     #[must_use]
     pub fn connections_per_node(&self) -> u32 {
         self.max_connections + BESIDE_THE_POOL

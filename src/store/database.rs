@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Fails if the limits of Postgres are too small for all connections of a node. Only a service
-    /// calls this: a command opens only one connection at a time.
+    /// calls this, because a command opens only one connection at a time.
     ///
     /// A `listen_url` implies that there is a pooler. In this case, the check only logs a warning
     /// about a limit that is too small, because connections above the limit wait in the pooler. The
@@ -170,7 +170,7 @@ impl Store {
         Ok(())
     }
 
-    /// Maximum time that a request waits for a connection.
+    /// Returns the maximum time that a request waits for a connection.
     #[must_use]
     pub fn acquire_timeout(&self) -> Duration {
         self.acquire_timeout

@@ -18,7 +18,7 @@ pub(super) fn message(error: &sqlx::Error) -> String {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
-            "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: this process uses \
+            "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT. This process uses \
              all of them, or Postgres allows no more (CONNECTION LIMIT of the role or of the \
              database, or max_connections)"
                 .to_owned()
@@ -116,11 +116,14 @@ async fn missing_privilege(
              CREATE, USAGE ON SCHEMA {schema} TO {role}"
         ),
         Some(owner) => format!(
-            "The tables in the schema {schema} belong to the role {}. Use that role in \
-             DATABASE_URL: {role} may not change them",
+            "The tables in the schema {schema} belong to the role {}, so {role} may not change \
+             them. Use their owner in DATABASE_URL",
             quote(&owner)
         ),
-        None => format!("Use a role that owns the schema {schema}: {role} lacks a privilege"),
+        None => format!(
+            "The role {role} lacks a privilege on the schema {schema}. Use a role that owns the \
+             schema"
+        ),
     })
 }
 

@@ -184,7 +184,7 @@ pub(super) fn pool(
             Box::pin(async move {
                 let prepare = async {
                     connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                    // Postgres reports its place in the history only on a primary.
+                    // Postgres reports its position in the history only on a primary.
                     if standby_allowed { Ok(None) } else { identify(connection).await.map(Some) }
                 };
                 match prepare.await {

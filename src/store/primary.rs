@@ -1,5 +1,5 @@
 //! Makes sure that connections reach a primary. A standby refuses every write, and its rows may be
-//! stale: a key that was revoked on the primary may still be live there.
+//! stale. For example, a key that was revoked on the primary may still be live on the standby.
 
 use sqlx::{Executor, Postgres, Row as _};
 use time::OffsetDateTime;
@@ -11,16 +11,16 @@ use crate::domain::server::ServerId;
 pub(super) const REFUSE_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN \
      RAISE SQLSTATE '25006' USING MESSAGE = 'this server is a standby'; END IF; END $$; ";
 
-/// A server, and its place in the history of the database.
+/// A server, and its position in the history of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Server {
     pub id: ServerId,
-    /// The place in the history. `None` if Postgres does not report it, as in some managed
+    /// The position in the history. `None` if Postgres does not report it, as in some managed
     /// services.
     pub history: Option<History>,
 }
 
-/// The place of a server in the history of a database.
+/// The position of a server in the history of a database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct History {
     /// The id of the database. A standby has the same id as its primary.
@@ -45,7 +45,7 @@ pub(super) async fn server(
         .map(server_started_at)
 }
 
-/// Identifies the primary of this connection, and its place in the history.
+/// Identifies the primary of this connection, and its position in the history.
 pub(super) async fn identify<C>(connection: &mut C) -> Result<Server, sqlx::Error>
 where
     for<'c> &'c mut C: Executor<'c, Database = Postgres>,

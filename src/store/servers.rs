@@ -107,7 +107,7 @@ impl Servers {
         }
     }
 
-    /// Whether a server with this place in the history is known to be deposed.
+    /// Whether a server with this position in the history is known to be deposed.
     pub fn is_deposed(&self, history: History) -> bool {
         self.lock().newest.get(&history.system).is_some_and(|newest| history.timeline < *newest)
     }

@@ -68,7 +68,7 @@ impl TenantDirectory {
         })
     }
 
-    /// Number of times that the directory was cleared, for [`Self::add`].
+    /// Returns the number of times that the directory was cleared, for [`Self::add`].
     pub fn clears(&self) -> u64 {
         self.read(|known| known.clears)
     }

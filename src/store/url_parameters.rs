@@ -42,7 +42,7 @@ impl Parameters {
         if self.0.iter().any(|(given, _)| given == name) {
             return Err(format!("it contains {name} twice"));
         }
-        // An empty password means no password: neither PGPASSWORD nor ~/.pgpass is used.
+        // An empty password means no password. Neither PGPASSWORD nor ~/.pgpass is used.
         if value.is_empty() && name != "password" {
             return Err(format!("its {name} is empty. Give it a value, or omit it"));
         }

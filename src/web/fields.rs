@@ -6,7 +6,7 @@ use super::days::parse_day;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Field {
     pub value: String,
-    /// The error message beside the field, a full sentence.
+    /// The error message next to the field, as a full sentence.
     pub error: Option<String>,
 }
 

@@ -1,5 +1,5 @@
 //! Parses submitted forms. The types of `domain` parse the fields. A page shows all errors
-//! together, each beside its field, and the fields keep their input.
+//! together, each next to its field, and the fields keep their input.
 
 use std::{fmt::Display, time::Duration};
 
@@ -49,7 +49,7 @@ impl Form {
         self.all(name).next().unwrap_or_default()
     }
 
-    /// All values of a field that may occur more than once.
+    /// Returns all values of a field that may occur more than once.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }

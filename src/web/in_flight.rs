@@ -38,7 +38,7 @@ impl InFlight {
         Some(Entered { of: self.clone(), id })
     }
 
-    /// Maximum number of requests in flight per id.
+    /// Returns the maximum number of requests in flight per id.
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max

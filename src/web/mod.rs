@@ -1,6 +1,6 @@
 //! Code that all pages share. The API also uses it to read bodies and to write CSV.
 //!
-//! This module names no page: [`guard::protect`] gets the function that renders a failure as an
+//! This module names no page. [`guard::protect`] gets the function that renders a failure as an
 //! argument.
 
 pub mod accept;

@@ -581,7 +581,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
     let mut service = tollgate(&["serve"]);
     service.env("DATABASE_URL", &url);
     let service = Process::start(service, &log);
-    let waiting = "is a standby: waiting until it is promoted";
+    let waiting = "is a standby. Waiting until it is promoted";
     assert_eq!(service.log().matches(waiting).count(), 1, "{}", service.log());
     assert_eq!(service.send(Call::new("GET", "/livez")).status, 200);
     for path in ["/readyz", "/v1/me", "/dashboard"] {

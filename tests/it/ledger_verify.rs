@@ -258,7 +258,7 @@ async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
         (format!("{good}{good}tronagg prod a 0 - 0\n"), ", line 3: the environment is malformed"),
         (format!("{good}tronagg live a 1 - 0\n"), ", line 2: the last three fields"),
         (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is incomplete"),
-        (String::new(), " is empty: --since needs a file that contains the output of"),
+        (String::new(), " is empty. --since needs a file that contains the output of"),
         ("a".repeat(1000), ", line 1: the line is too long, or the file is incomplete"),
     ] {
         let since = head_file("malformed", &lines);

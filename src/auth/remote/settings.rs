@@ -28,7 +28,7 @@ pub struct RemoteSettings {
 }
 
 impl Default for RemoteSettings {
-    /// Returns a timeout of 2 seconds, and 64 connections.
+    /// Returns settings with a timeout of 2 seconds and at most 64 connections.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(2), max_connections: 64 }
     }

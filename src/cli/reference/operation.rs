@@ -27,7 +27,8 @@ pub struct Credential {
 }
 
 impl<'a> Operation<'a> {
-    /// Returns the name of its security scheme. `None` means that it requires no credential.
+    /// Returns the name of the operation's security scheme. `None` means that the operation
+    /// requires no credential.
     pub fn scheme(&self) -> Option<&'a str> {
         let schemes = self.value["security"][0].as_object()?;
         schemes.keys().next().map(String::as_str)
@@ -40,7 +41,8 @@ impl<'a> Operation<'a> {
         roles.flatten().filter_map(Value::as_str).map(code).collect()
     }
 
-    /// Returns its heading: the summary, or the method and the path if there is no summary.
+    /// Returns the heading of the operation: the summary, or the method and the path if there is no
+    /// summary.
     fn heading(&self) -> String {
         let name = || format!("{} {}", self.method.to_uppercase(), self.path);
         text(self.value, "summary").map_or_else(name, str::to_owned)
@@ -52,7 +54,8 @@ impl<'a> Operation<'a> {
         vec![link, code(&format!("{} {}", self.method.to_uppercase(), self.path))]
     }
 
-    /// Returns the media type of its request body, and the body's entry in the document.
+    /// Returns the media type of the operation's request body, and the body's entry in the
+    /// document.
     pub fn request_body(&self) -> Option<(&'a str, &'a Value)> {
         let (media_type, body) = self.value["requestBody"]["content"].as_object()?.iter().next()?;
         Some((media_type.as_str(), body))

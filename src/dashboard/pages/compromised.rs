@@ -22,11 +22,11 @@ pub struct CompromisedPage {
     pub live: bool,
     /// Whether the key is disabled. If so, the form says that the new key will be enabled.
     pub disabled: bool,
-    /// Why the key cannot be replaced. If set, the form does not offer a replacement.
+    /// The reason why the key cannot be replaced. If set, the form does not offer a replacement.
     pub not_replaced: Option<NotReplaced>,
 }
 
-/// Why there is no new key.
+/// The reason why there is no new key.
 pub struct NotReplaced {
     /// The end of the sentence "We cannot create a new key: …".
     pub reason: String,
@@ -43,7 +43,7 @@ pub struct CompromisedDonePage {
     pub key: KeyHead,
     /// The new key, which no later page shows.
     pub new_key: Option<NewKey>,
-    /// Why there is no new key, although the owner requested one.
+    /// The reason why there is no new key, although the owner requested one.
     pub not_replaced: Option<NotReplaced>,
     /// The beginning of the list. `None` if the list contains all purchases.
     pub since: Option<TimeView>,

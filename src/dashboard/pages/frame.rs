@@ -96,7 +96,7 @@ pub struct FormError {
     pub field: Option<&'static str>,
     /// The label of the field. `None` if the text needs no label.
     pub label: Option<&'static str>,
-    /// The sentence that the form also shows beside the field.
+    /// The sentence that the form also shows next to the field.
     pub text: String,
 }
 
@@ -106,7 +106,7 @@ pub enum Nav {
     Keys,
     Balance,
     SecurityLog,
-    /// No entry: the page is outside the navigation.
+    /// The page belongs to no entry.
     Nowhere,
 }
 

@@ -1,5 +1,5 @@
-//! Notices that confirm a change after a redirect. Anyone can make a link to a page with a notice,
-//! so handlers show a notice only if it is true.
+//! Notices that confirm a change after a redirect. Anyone can create a link to a page with a
+//! notice, so handlers show a notice only if it is true.
 
 /// One sentence in a live region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

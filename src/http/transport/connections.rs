@@ -89,8 +89,8 @@ impl Places {
 /// A slot for one connection. Dropping the value frees the slot.
 pub struct Place {
     pub state: Arc<ConnectionState>,
-    /// Whether the connection is beyond the limit. If so, it gets one response: to a health check,
-    /// or a 503.
+    /// Whether the connection is beyond the limit. If so, it gets only one response, which is a
+    /// 503 unless the request is a health check.
     pub in_reserve: bool,
     id: u64,
     connections: Arc<Connections>,

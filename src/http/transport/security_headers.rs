@@ -7,12 +7,13 @@ use axum::{
 };
 
 const HEADERS: [(HeaderName, &str); 6] = [
-    // For responses that are not pages. A browser that shows one runs no code and loads nothing.
+    // Pages replace this policy. A browser that shows another response runs no code and loads
+    // nothing.
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     // A page's URL may contain the token of a link, which must not leak to other sites.
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // For browsers that do not support frame-ancestors.
+    // Browsers that do not support frame-ancestors need this header.
     (header::X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),

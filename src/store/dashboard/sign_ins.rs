@@ -242,7 +242,8 @@ impl Counted<'_> {
 }
 
 impl Seen {
-    /// Seconds until the next sign-in may begin. `None` means that it may begin now.
+    /// Returns the number of seconds until the next sign-in may begin. `None` means that it may
+    /// begin now.
     fn wait(&self) -> Result<Option<i64>, StoreError> {
         // After this sign-in leaves the period, the period contains one fewer than the maximum.
         let of_networks = self.of_network_56.max(self.of_network_48);

@@ -93,7 +93,7 @@ impl Store {
             let slot = slot.ok_or_else(|| StoreError::corrupt("ledger_outcome.place", place))?;
             *slot = Some(row.into_outcome()?);
         }
-        let missing = || StoreError::corrupt("ledger_outcome", "an operation without one");
+        let missing = || StoreError::corrupt("ledger_outcome", "an operation without an outcome");
         outcomes.into_iter().map(|outcome| outcome.ok_or_else(missing)).collect()
     }
 }

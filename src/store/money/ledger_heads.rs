@@ -158,7 +158,7 @@ impl Store {
         for row in rows {
             let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
             let head = heads.get(place);
-            let head = head.ok_or_else(|| StoreError::corrupt("the place of a head", place))?;
+            let head = head.ok_or_else(|| StoreError::corrupt("the position of a head", place))?;
             if let Some(fault) = row.fault(head)? {
                 lost.push((place, fault));
             }

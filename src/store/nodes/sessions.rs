@@ -170,7 +170,8 @@ impl NodeSession {
         within(self.limit, self.forget_gone_nodes()).await
     }
 
-    /// Time limit for the notification of a renewal, and for every other operation of the session.
+    /// Returns the time limit for the notification of a renewal, and for every other operation of
+    /// the session.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit

@@ -66,7 +66,7 @@ async fn startup_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     for (awaited, locks_table) in [("migration lock", false), ("table sql_functions", true)] {
-        let waiting = format!("the start is waiting for the {awaited}: another session");
+        let waiting = format!("the start is waiting for the {awaited}, because another session");
         if locks_table {
             database.run("BEGIN; LOCK TABLE sql_functions").await;
         } else {
@@ -83,7 +83,7 @@ async fn startup_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
         let mut command = Starting::new(database.command(&["migrate"]), "waiting-command.log");
         // The database session of the stopped service continues. It holds the migration lock until
         // it gets the lock on the table.
-        command.logs("the start is waiting for the migration lock: another session").await;
+        command.logs("the start is waiting for the migration lock, because another session").await;
         if locks_table {
             database.run("ROLLBACK").await;
         } else {

@@ -74,8 +74,8 @@ pub struct CreateKeyRequest {
     name: Name,
     /// Scopes of the key. Defaults to the tenant's default scopes.
     scopes: Option<ScopeSet>,
-    /// Time at which the key expires: in the future, at most ten years ahead. Must not be combined
-    /// with `expires_in`. Without either, the key does not expire.
+    /// Time at which the key expires. Must be in the future, and at most ten years ahead. Must not
+    /// be combined with `expires_in`. Without either, the key does not expire.
     expires_at: Option<Expiry>,
     /// Seconds from now until the key expires. Must not be combined with `expires_at`.
     expires_in: Option<Lifetime>,

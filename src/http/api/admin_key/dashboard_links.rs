@@ -81,9 +81,9 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 /// a logged-in user to the link from a page of one of the `return_origins`, or send it in a mail or
 /// a chat. A user who comes from another site must press a button before the session opens, so a
 /// mail scanner or a chat preview does not use up the link. The permissions of this admin key
-/// determine the access of the session: `keys` gives access to keys and holds, `audit` gives access
-/// to the balance, the statement, purchases and the security log. The session ends when the admin
-/// key is revoked.
+/// determine the access of the session. `keys` gives access to keys and holds, and `audit` gives
+/// access to the balance, the statement, purchases and the security log. The session ends when the
+/// admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     request_body = CreateDashboardLinkRequest,

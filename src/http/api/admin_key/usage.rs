@@ -53,11 +53,11 @@ impl UsageStep {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UsageQuery {
-    /// Start of the period, rounded down to a whole hour or day. Defaults to 24 hours before `to`
-    /// for hours, and to 30 days before `to` for days.
+    /// Start of the period, rounded down to a whole hour or day. With hourly steps, defaults to 24
+    /// hours before `to`. With daily steps, defaults to 30 days before `to`.
     from: Option<Timestamp>,
-    /// End of the period, rounded up to a whole hour or day. At most 31 days after `from` for
-    /// hours, and 366 days for days. Defaults to the end of the current hour or day.
+    /// End of the period, rounded up to a whole hour or day. At most 31 days after `from` with
+    /// hourly steps, and 366 days with daily steps. Defaults to the end of the current hour or day.
     to: Option<Timestamp>,
     /// The length of one step: an hour or a day.
     #[param(required = false, default = Granularity::default)]

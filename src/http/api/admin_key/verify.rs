@@ -63,8 +63,8 @@ pub struct VerifyResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     required: Option<DecimalAmount>,
-    /// The available amount: for `INSUFFICIENT_BALANCE` the balance minus open holds, for
-    /// `SPEND_LIMIT_EXCEEDED` the remaining part of the limit.
+    /// The available amount. If `code` is `INSUFFICIENT_BALANCE`, this is the balance minus open
+    /// holds. If `code` is `SPEND_LIMIT_EXCEEDED`, this is the remaining part of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     available: Option<DecimalAmount>,
@@ -176,7 +176,7 @@ impl VerifiedKey {
 /// Verify an API key
 ///
 /// Verifies a key that a client presented. With `charge`, also makes a purchase with the key. The
-/// status is 200 even if the key is refused: `valid` and `code` contain the result. A key of
+/// status is 200 even if the key is refused. `valid` and `code` contain the result. A key of
 /// another tenant is `NOT_FOUND`.
 #[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
     tag = "gate",

@@ -35,7 +35,7 @@ const ACCOUNT: HeaderName = HeaderName::from_static("x-tollgate-account");
 const KEY_ID: HeaderName = HeaderName::from_static("x-tollgate-key-id");
 const SCOPES: HeaderName = HeaderName::from_static("x-tollgate-scopes");
 
-/// Capacity for the headers of the response, including those that the layers add.
+/// Capacity for the headers of the response, including the headers that the layers add.
 const HEADERS_OF_RESPONSE: usize = 16;
 
 /// The tenant and the environment in the path.
@@ -107,9 +107,10 @@ impl FromRequestParts<AppState> for Authorized {
 
 /// Authorize a gateway's request
 ///
-/// For gateways that send a sub-request for each request of a client. The request needs the
-/// client's API key, and may use any method except CONNECT. A key of another tenant or environment
-/// gets the same 401 as an unknown key. The service checks the path and the query before the key.
+/// Gateways call this operation in a sub-request for each request of a client. The sub-request
+/// needs the client's API key, and may use any method except CONNECT. A key of another tenant or
+/// environment gets the same 401 as an unknown key. The service checks the path and the query
+/// before the key.
 #[utoipa::path(get, path = "/v1/authorize/{tenant}/{environment}", operation_id = "authorize",
     tag = "gate",
     params(AuthorizePath, AuthorizeQuery),

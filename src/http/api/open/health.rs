@@ -13,8 +13,8 @@ use crate::{
 };
 
 text_enum! {
-    /// `live`: the process answers. `ready`: the node also holds its lease, and its database
-    /// connections work.
+    /// `live` means that the process answers. `ready` means that the node also holds its lease, and
+    /// its database connections work.
     pub enum HealthStatus {
         Live = "live",
         Ready = "ready",

@@ -159,7 +159,7 @@ impl Fields {
         self.errors.push(json!({"pointer": pointer, "detail": detail}));
     }
 
-    /// Reads a header, so that its errors are reported together with those of the body.
+    /// Reads a header, so that its errors are reported together with the errors of the body.
     pub fn header<T, E: Display>(
         &mut self,
         headers: &HeaderMap,

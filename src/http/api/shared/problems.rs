@@ -190,7 +190,7 @@ impl ProblemResponse {
     }
 }
 
-/// All problem responses of the document, by name.
+/// Returns all problem responses of the document, by name.
 pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
     RESPONSES.iter().map(|response| (response.name, response.definition()))
 }
