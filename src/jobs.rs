@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Time limit for stopping all jobs. Before that, the service drains its requests, and afterwards
-/// it closes the database. In total, this takes less than 90 s, which is the stop time-out of the
+/// it closes the database. In total, this takes less than 90 s, which is the stop timeout of the
 /// systemd unit in the book.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn two_different_keys_are_a_conflict() {
+    fn two_different_keys_are_refused() {
         let other = format!("Bearer {OTHER}").into_bytes();
         for headers in [
             [("x-api-key", KEY.as_bytes()), ("x-api-key", OTHER.as_bytes())],

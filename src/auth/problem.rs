@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn custom_problem_contains_the_members_of_its_constructor_and_of_with() {
+    fn custom_problem_contains_standard_members_and_members_that_with_added() {
         let teapot = || {
             Problem::custom(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "No coffee. Try tea.")
                 .with("kettle", 3)
@@ -344,7 +344,7 @@ mod tests {
 
     #[cfg(feature = "server")]
     #[test]
-    fn only_a_problem_of_the_service_names_its_page_and_only_if_there_are_pages() {
+    fn only_problems_of_the_service_link_to_a_page_and_only_if_there_are_pages() {
         let pages = Some("https://keys.example.com/errors/");
         let problem = || Problem::new(ProblemCode::NotFound, "Order 1001 does not exist.");
         let documented = problem().for_request("req_1").documented_at(pages).to_value();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn any_problem_can_have_a_challenge_and_a_retry_after() {
+    fn challenge_and_retry_after_can_be_added_to_any_problem() {
         let response = Problem::new(ProblemCode::KeyLimitReached, "Try again in a minute.")
             .retry_after(60)
             .challenge(Challenge::InsufficientScope(Scope::purchases_write()))

@@ -67,7 +67,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// If a setting is set but empty, or a variable of libpq is invalid.
+    /// [`ConfigError`] if a setting is set but empty, or a variable of libpq is invalid.
     pub fn read() -> Result<Self, ConfigError> {
         let mut arguments = Self::command().get_matches();
         config::refuse_empty_settings(&Self::command(), &arguments)?;

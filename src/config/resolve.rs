@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_settings_have_their_defaults() {
+    fn missing_settings_get_their_defaults() {
         let database =
             DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
         let (database, log, server) =

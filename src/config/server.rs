@@ -114,12 +114,7 @@ pub struct ServerArgs {
     pub max_in_flight: Option<String>,
 
     /// How long Tollgate waits for a request body before it answers 408 [default: 10s]
-    #[arg(
-        long,
-        env = "TOLLGATE_BODY_TIMEOUT",
-        value_name = "DURATION",
-        help_heading = "Time-outs"
-    )]
+    #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION", help_heading = "Timeouts")]
     pub body_timeout: Option<String>,
 
     /// How long Tollgate may take to process a request, counted from the end of its headers, before
@@ -131,7 +126,7 @@ pub struct ServerArgs {
         long,
         env = "TOLLGATE_REQUEST_TIMEOUT",
         value_name = "DURATION",
-        help_heading = "Time-outs"
+        help_heading = "Timeouts"
     )]
     pub request_timeout: Option<String>,
 
@@ -141,7 +136,7 @@ pub struct ServerArgs {
         long,
         env = "TOLLGATE_HEADER_TIMEOUT",
         value_name = "DURATION",
-        help_heading = "Time-outs"
+        help_heading = "Timeouts"
     )]
     pub header_timeout: Option<String>,
 
@@ -149,12 +144,7 @@ pub struct ServerArgs {
     ///
     /// The value must be longer than the idle timeout of the load balancer in front of Tollgate.
     /// Otherwise the load balancer may send a request on a connection that Tollgate is closing.
-    #[arg(
-        long,
-        env = "TOLLGATE_IDLE_TIMEOUT",
-        value_name = "DURATION",
-        help_heading = "Time-outs"
-    )]
+    #[arg(long, env = "TOLLGATE_IDLE_TIMEOUT", value_name = "DURATION", help_heading = "Timeouts")]
     pub idle_timeout: Option<String>,
 
     /// How long Tollgate waits for a client to read more of a response before it closes the
@@ -163,7 +153,7 @@ pub struct ServerArgs {
         long,
         env = "TOLLGATE_WRITE_TIMEOUT",
         value_name = "DURATION",
-        help_heading = "Time-outs"
+        help_heading = "Timeouts"
     )]
     pub write_timeout: Option<String>,
 
@@ -176,7 +166,7 @@ pub struct ServerArgs {
         long,
         env = "TOLLGATE_DRAIN_TIMEOUT",
         value_name = "DURATION",
-        help_heading = "Time-outs"
+        help_heading = "Timeouts"
     )]
     pub drain_timeout: Option<String>,
 }

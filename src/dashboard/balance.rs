@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_whole_days_including_the_last() {
+    fn date_filters_select_whole_days_including_the_last_day() {
         let mut query = Form::parse(b"from=2026-11-01&to=2026-11-30&kind=purchase&key=");
         let filter = read_filter(&mut query);
         assert!(query.is_right());

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_have_all_their_attributes() {
+    fn cookies_are_set_with_all_required_attributes() {
         let token = SessionToken::parse(A).expect("a token");
         let shown = |value: HeaderValue| value.to_str().expect("ASCII").to_owned();
         assert_eq!(

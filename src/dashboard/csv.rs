@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_before_an_entry_end_at_its_predecessor() {
+    fn range_before_an_entry_ends_at_the_previous_entry() {
         let range = EntryRange { after: 3, last: 9 };
         for (seq, last) in [(8, 7), (10, 9), (i64::MAX, 9), (0, -1), (i64::MIN, i64::MIN)] {
             assert_eq!(entries_before(range, seq), EntryRange { after: 3, last }, "{seq}");

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn single_read_or_write_scope_is_a_choice_and_other_scopes_are_custom() {
+    fn single_read_or_write_scope_is_its_own_choice_and_other_scopes_are_custom() {
         let fields = |scopes: &[&str]| {
             access_fields(&ScopeSet::parse(scopes.iter().copied()).expect("good scopes"))
         };

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_page_has_a_previous_and_a_next_page() {
+    fn numbered_page_links_to_the_previous_and_the_next_page() {
         let cut = |number: &str| {
             let pages = Pages::of(&Form::filled([("page", number.to_owned())]), 2);
             let mut items = vec![1, 2, 3, 4, 5];

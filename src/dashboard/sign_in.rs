@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_is_written_in_words() {
+    fn time_to_wait_is_written_in_words() {
         for (seconds, words) in [
             (1, "in a moment"),
             (11, "in a minute"),

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn page_continues_only_if_there_are_more_items() {
+    fn page_links_to_the_next_page_only_if_more_items_follow() {
         let mut items = vec![1, 2, 3];
         assert_eq!(cut(&mut items, 3), None);
         assert_eq!(cut(&mut items, 2), Some(&2));

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_two_tenants_with_the_same_name_are_different() {
+    fn same_external_id_means_different_accounts_in_two_tenants() {
         let name = ExternalId::parse("user-1", AccountFormat::Any).expect("a good id");
         let [a, b] = [1, 2].map(|n| TenantId::from_uuid(Uuid::from_u128(n)));
         assert_ne!(AccountId::derive(a, &name), AccountId::derive(b, &name));

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn short_amounts_have_no_trailing_zeros() {
+    fn short_amounts_omit_trailing_zeros() {
         for (minor_units, short) in [
             (82_000_000, "82"),
             (1_500_000, "1.5"),

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn sign_in_message_has_exactly_the_specified_text() {
+    fn sign_in_message_consists_of_exactly_the_specified_text() {
         let public_url = WebOrigin::parse("https://keys.example.com:8443").expect("an origin");
         let message = SignInMessage {
             public_url: &public_url,

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_name_may_have_more_edits_but_never_more_than_three() {
+    fn longer_name_allows_more_edits_but_never_more_than_three() {
         for (given, known, expected) in [
             ("ab", "xb", Some(1)),
             ("abcde", "xbcde", Some(1)),

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permission_set_is_not_empty_and_has_only_known_permissions() {
+    fn permission_set_is_not_empty_and_contains_only_known_permissions() {
         let error = PermissionSet::parse(["keys", "root"]).expect_err("an unknown permission");
         assert_eq!(
             error.to_string(),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn maximum_number_of_keys_is_1_to_1000() {
+    fn maximum_number_of_keys_is_from_1_to_1000() {
         assert!(MaxKeys::try_from(0).is_err());
         assert!(MaxKeys::try_from(1001).is_err());
         assert_eq!(MaxKeys::try_from(5).map(MaxKeys::get), Ok(5));

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_accepted_only_for_this_machine() {
+    fn http_is_accepted_only_for_loopback_hosts() {
         for text in [
             "http://a.example",
             "http://localhost.example",

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn among_equally_near_routes_the_one_with_the_requested_method_is_named() {
+    fn requested_method_decides_among_equally_near_routes() {
         for (method, expected) in [
             (Method::GET, "GET /v1/accounts/{account}"),
             (Method::HEAD, "GET /v1/accounts/{account}"),

@@ -128,7 +128,7 @@ async fn hold(
         // The renewal counts only after its notification arrives. By then, the notifications of all
         // earlier commits have arrived.
         let (mut granted, mut until) = (false, begun + session.limit());
-        // The loop also checks the time, because the time-out below never fires while notifications
+        // The loop also checks the time, because the timeout below never fires while notifications
         // keep arriving.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {

@@ -137,7 +137,7 @@ pub(super) async fn why_not(
     servers: &Servers,
 ) -> NoPrimary {
     let answer = match error {
-        // The pool's time-out hides the cause, so this queries the host once more.
+        // The pool's timeout hides the cause, so this queries the host once more.
         sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
         error => Ok(Err(error)),
     };

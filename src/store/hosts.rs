@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn url_with_several_hosts_has_options_for_each() {
+    fn url_with_several_hosts_yields_options_for_each_host() {
         let url = "postgres://app:p%2Cw@a:1,[::1]:2,%2Frun%2Fp:3/x?target_session_attrs=read-write";
         let hosts = parse(url);
         assert_eq!(hosts.place(), "a:1, [::1]:2, /run/p, database x");

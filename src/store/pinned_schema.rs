@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn current_schema_is_used_if_it_has_the_tables_or_if_no_schema_has_them() {
+    fn current_schema_is_used_if_it_contains_the_tables_or_if_no_schema_does() {
         let public = Ok(Schema("public".to_owned()));
         assert_eq!(schemas(Some("public"), &[]).choose(), public);
         assert_eq!(schemas(Some("public"), &["public"]).choose(), public);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_of_any_name_can_be_pinned() {
+    fn schema_with_any_name_can_be_pinned() {
         assert_eq!(Schema("a \"b".to_owned()).pin(), "SET search_path = \"a \"\"b\"");
     }
 }

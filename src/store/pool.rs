@@ -27,11 +27,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
-/// Settings of these connections. A batch whose wait for a lock exceeds the lock time-out fails,
+/// Settings of these connections. A batch whose wait for a lock exceeds the lock timeout fails,
 /// and makes room for others.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
-/// The address of the database, and the limits and time-outs of its connections.
+/// The address of the database, and the limits and timeouts of its connections.
 #[derive(Clone)]
 pub struct PoolSettings {
     /// The URL, such as `postgres://user:password@host1:port,host2:port/database?parameter=value`.
@@ -202,7 +202,7 @@ pub(super) fn pool(
         })
 }
 
-/// Connects once without a pool, because a pool's time-out would hide the reason for a failure.
+/// Connects once without a pool, because a pool's timeout would hide the reason for a failure.
 /// Reads the schemas of the database. A standby is an error, unless `standby_allowed` is set.
 pub(super) async fn probe(
     setting: &str,
@@ -229,7 +229,7 @@ pub(super) async fn probe(
 }
 
 /// Takes a connection from the pool at the start. If that fails, connects once without the pool,
-/// because the pool's time-out hides why Postgres refuses more connections.
+/// because the pool's timeout hides why Postgres refuses more connections.
 pub(super) async fn acquire_at_start(
     pool: &PgPool,
     timeout: Duration,

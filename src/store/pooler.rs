@@ -1,6 +1,6 @@
 //! Checks whether a pooler between this process and Postgres is in session mode.
 //!
-//! Tollgate relies on the state of its sessions: the pinned schema, time-outs, prepared statements,
+//! Tollgate relies on the state of its sessions: the pinned schema, timeouts, prepared statements,
 //! locks of migrations, `LISTEN`. In transaction or statement mode, a pooler assigns each
 //! transaction to a different session. The state is then missing, or belongs to another client.
 

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_to_a_server_other_than_the_sessions_is_refused() {
+    fn connection_to_a_server_other_than_the_server_of_the_session_is_refused() {
         let servers = Servers::default();
         assert_eq!(servers.admit(server(1, 1)), Ok(()));
         assert_eq!(servers.admit(server(2, 1)), Ok(()));

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn other_hosts_require_tls() {
+    fn remote_hosts_require_tls() {
         for url in [
             "postgres://app@db.example.com/tollgate",
             "postgres://app@10.0.0.7:5433/tollgate",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn sslmode_in_the_url_decides() {
+    fn sslmode_in_the_url_overrides_the_default() {
         let of = |name: &str| mode(&format!("postgres://app@db.example.com/tollgate?a=b&{name}"));
         assert!(matches!(of("sslmode=disable"), PgSslMode::Disable));
         assert!(matches!(of("sslmode=prefer"), PgSslMode::Prefer));

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_has_no_reserve_and_many_have_a_small_one() {
+    fn pool_of_one_connection_has_no_reserve_and_a_large_pool_has_a_small_reserve() {
         let free = |connections| {
             let turns = Turns::new(connections);
             let reserve = turns.reserve.map(|reserve| reserve.lock().free);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn chart_without_values_has_no_visible_bars() {
+    fn chart_without_values_shows_no_bars() {
         let chart = bar_chart("calls", "Calls", "Calls", &steps(&[0; 24]));
         assert_eq!(chart.largest, None);
         assert!(chart.bars.iter().all(|bar| bar.height == 0));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn chart_has_its_numbers_in_a_table_and_escapes_its_title() {
+    fn chart_shows_its_numbers_in_a_table_and_escapes_its_title() {
         let html = bar_chart("calls", "Calls <by hour>", "Calls", &steps(&[7])).to_string();
         assert!(html.contains("Calls &#60;by hour&#62;"), "{html}");
         assert!(html.contains("<td>7</td>"), "{html}");

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn time_has_a_text_for_people_and_a_machine_readable_value() {
+    fn time_contains_a_text_for_people_and_a_machine_readable_value() {
         let view = moment(at("2026-11-05T21:40:05.123Z"), None);
         assert_eq!(view.iso, "2026-11-05T21:40:05Z");
         assert_eq!(view.utc, "2026-11-05 21:40:05 UTC");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_thousands_separators() {
+    fn counts_contain_thousands_separators() {
         for (number, text) in
             [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (-1_204, "−1,204")]
         {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_have_their_currency_and_a_sign_if_requested() {
+    fn amounts_contain_their_currency_and_a_sign_if_requested() {
         let trx = Currency::new("TRX", 6).expect("a currency");
         assert_eq!(amount(1_500_000, &trx), "1.5 TRX");
         assert_eq!(signed_amount(5_000_000, &trx), "+5 TRX");

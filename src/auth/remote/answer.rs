@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_key_has_its_principal() {
+    fn response_about_a_valid_key_is_parsed_into_its_principal() {
         let verdict = read(&response_with("VALID")).expect("a verdict");
         assert_eq!(verdict, Ok(principal()));
         let mut endless = response_with("VALID");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_has_its_reason_and_the_principal_if_it_is_readable() {
+    fn refusal_contains_the_reason_and_the_principal_if_it_is_readable() {
         for (code, reason) in [
             ("NOT_FOUND", Denial::NotFound),
             ("REVOKED", Denial::Revoked),

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_endpoint_is_below_the_url() {
+    fn path_of_the_verification_route_is_appended_to_the_url() {
         for (url, endpoint) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/keys/verify"),
             ("https://tollgate.example", "https://tollgate.example/v1/keys/verify"),

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_has_the_arguments_of_each_command_without_hidden_ones() {
+    fn page_lists_the_arguments_of_each_command_except_hidden_arguments() {
         let verify = Command::new("verify")
             .about("Check <it>")
             .long_about("Check <it>\n\nPrints faults.")

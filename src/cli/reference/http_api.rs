@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn section_of_an_operation_contains_its_parameters_bodies_and_errors() {
+    fn section_of_an_operation_lists_its_parameters_bodies_and_errors() {
         let page = page(&document());
         let (_, section) = page.split_once("### Place a hold\n\n").expect("a section");
         let expected = "\

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn choice_ends_with_or() {
+    fn last_two_choices_are_joined_with_or() {
         assert_eq!(choice(&["a"]), "`a`");
         assert_eq!(choice(&["a", "b", "c"]), "`a`, `b` or `c`");
         assert_eq!(choice(&[]), "");

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn access_has_a_label_and_keeps_its_scopes() {
+    fn view_of_access_shows_a_label_and_keeps_its_scopes() {
         let of = |scopes: &[&str]| Access::of(scopes.iter().map(|&scope| scope.into()).collect());
         assert_eq!(of(&["read"]).label, "Read-only");
         assert_eq!(of(&["write"]).label, "Read and write");

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_known_words_have_a_notice() {
+    fn only_known_values_of_done_show_a_notice() {
         for word in ["revoked", "disabled", "enabled", "changed", "voided"] {
             assert!(Notice::of(word).is_some(), "{word}");
         }

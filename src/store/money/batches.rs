@@ -37,7 +37,7 @@ pub struct Batch {
     pub id: BatchId,
     /// Number of the attempt. The first attempt has number 1, and the first retry has number 2.
     pub attempt: i32,
-    /// Whether to wait for locked accounts, up to the lock time-out of the connection. Otherwise
+    /// Whether to wait for locked accounts, up to the lock timeout of the connection. Otherwise
     /// locked accounts are skipped.
     pub wait: bool,
     pub operations: Vec<Operation>,

@@ -22,10 +22,10 @@ use crate::{
     http::problem::MAX_ERRORS,
 };
 
-/// A required member of a problem: its name and its schema.
+/// The name and the schema of a required member of a problem.
 type Member = (&'static str, RefOr<Schema>);
 
-/// A response of the document: problems that share a status.
+/// A response in the document. It describes problems that share a status.
 struct ProblemResponse {
     name: &'static str,
     codes: &'static [ProblemCode],
