@@ -33,6 +33,6 @@ impl<L: KeyLookup> KeyLookup for Arc<L> {
 pub enum NoVerdict {
     /// The node holds no lease.
     NoLease,
-    /// The answer came from a server other than the one that granted the lease.
+    /// The answer came from a server that did not grant the lease.
     OtherServer,
 }

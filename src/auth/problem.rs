@@ -157,7 +157,7 @@ impl Problem {
         self
     }
 
-    /// Adds a member to the body, in addition to the standard ones.
+    /// Adds a member to the body, in addition to the standard members.
     #[must_use]
     pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
         self.0.members.insert(member.to_owned(), value.into());

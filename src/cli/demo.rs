@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Name of the admin keys of the demo. Each start creates new admin keys, because Tollgate does not
-/// store the plaintext of the old ones.
+/// store the plaintext of old keys.
 const ADMIN_KEY_NAME: &str = "demo";
 
 /// The pause between two readiness checks.

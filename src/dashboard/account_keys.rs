@@ -37,7 +37,7 @@ pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKe
     state.store().list_api_keys(tenant, account, all, None, NAMED).await
 }
 
-/// Counts the live keys that count toward the cap. A key that was rotated out does not.
+/// Counts the live keys that count toward the cap. A rotated key does not count.
 pub fn count_toward_cap(live: &[ApiKey]) -> usize {
     live.iter().filter(|key| key.rotated_to.is_none()).count()
 }

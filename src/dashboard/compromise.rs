@@ -280,7 +280,7 @@ async fn successor(
     Ok(successor)
 }
 
-/// Whether a key is live and was not rotated out, so that it counts toward the cap.
+/// Whether a key is live and was not rotated, so that it counts toward the cap.
 fn is_in_use(key: &ApiKey) -> bool {
     key.status == KeyStatus::Live && key.rotated_to.is_none()
 }

@@ -34,7 +34,7 @@ pub struct KeySettings {
 pub struct KeyChange {
     /// The new name.
     pub name: Option<Name>,
-    /// The new scopes, which replace all of the old ones.
+    /// The new scopes, which replace all old scopes.
     pub scopes: Option<ScopeSet>,
     /// The new expiry. `Some(None)` means that the key never expires.
     pub expiry: Option<Option<Expiry>>,

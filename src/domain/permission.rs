@@ -34,7 +34,7 @@ pub enum PermissionError {
     Empty,
 }
 
-/// The permissions of an admin key. It has at least one.
+/// One or more permissions of an admin key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PermissionSet(BTreeSet<Permission>);
 

@@ -14,8 +14,7 @@ use crate::{
     store::{NodeLease, Store},
 };
 
-/// Pause before a key is looked up again because a server other than the one that granted the lease
-/// responded.
+/// Pause before a key is looked up again because a server that did not grant the lease responded.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.

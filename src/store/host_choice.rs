@@ -193,7 +193,7 @@ fn is_other_database(server: Server, other: Server) -> bool {
     matches!(systems, [Some(own), Some(other)] if own != other)
 }
 
-/// Whether a server was promoted after another one of the same database.
+/// Whether a server was promoted after another server of the same database.
 fn is_newer(server: Server, other: Server) -> bool {
     match (server.history, other.history) {
         (Some(own), Some(other)) => own.system == other.system && own.timeline > other.timeline,

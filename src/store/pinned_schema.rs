@@ -31,16 +31,17 @@ pub(super) struct Schema(String);
 pub(super) enum SchemaChoiceError {
     #[error(
         "the search path ({search_path}) of the role {role} contains no schema in which it may \
-         create tables. Create one: CREATE SCHEMA AUTHORIZATION {role}; or allow the role to use \
-         the schema \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO {role}"
+         create tables. Create a schema: CREATE SCHEMA AUTHORIZATION {role}. As an alternative, \
+         allow the role to use the schema \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO \
+         {role}"
     )]
     NoCurrentSchema { role: String, search_path: String },
     #[error(
         "Tollgate's tables are in the schema {tables}, but the search path ({search_path}) of \
          the role {role} selects {current}. Nothing was changed. Set the search path: ALTER ROLE \
-         {role} IN DATABASE {database} SET search_path = {tables}; and if the role may not use \
-         that schema: GRANT CREATE, USAGE ON SCHEMA {tables} TO {role}. A second Tollgate needs a \
-         database of its own"
+         {role} IN DATABASE {database} SET search_path = {tables}. If the role may not use that \
+         schema, allow it: GRANT CREATE, USAGE ON SCHEMA {tables} TO {role}. A second Tollgate \
+         needs a database of its own"
     )]
     AnotherSchema {
         role: String,

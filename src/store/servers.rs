@@ -64,7 +64,7 @@ pub(super) struct Epoch(u64);
 pub(super) enum Refused {
     /// The server is a standby.
     Standby,
-    /// The server was deposed by the promotion of another one.
+    /// The promotion of another server deposed this server.
     Deposed,
     /// The server's database is not the database of the first session.
     OtherDatabase,

@@ -5,7 +5,7 @@
 use super::{percent::decode, tls::SSL_MODES};
 use crate::domain::misspelling::closest;
 
-/// The parameters of a URL. For a parameter with several names, this list contains the first one.
+/// The parameters of a URL. For a parameter with several names, this list contains the first name.
 const PARAMETERS: [&str; 14] = [
     "host",
     "hostaddr",

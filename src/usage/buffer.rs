@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn unwritten_counts_are_due_again_together_with_newer_ones() {
+    fn unwritten_counts_are_due_again_together_with_newer_counts() {
         let buffer = buffer();
         let beginning = NOW.get();
         buffer.record(&key(1), UsageOutcome::Valid);

@@ -49,7 +49,7 @@ impl InFlight {
     }
 }
 
-/// A request in flight, until this is dropped.
+/// A request in flight, until this value is dropped.
 pub struct Entered {
     of: InFlight,
     id: Uuid,

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_are_encoded_and_empty_ones_left_out() {
+    fn parameters_are_encoded_and_empty_parameters_are_omitted() {
         assert_eq!(link("/a", &[]), "/a");
         assert_eq!(link("/a", &[("x", ""), ("y", "1 &=é")]), "/a?y=1+%26%3D%C3%A9");
         assert_eq!(link("/a", &[("x", "1"), ("y", "2")]), "/a?x=1&y=2");

@@ -29,7 +29,7 @@ pub fn page(mut tollgate: Command) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// Returns the subcommands except `help` and hidden ones.
+/// Returns the subcommands except `help` and hidden subcommands.
 fn shown(command: &mut Command) -> impl Iterator<Item = &mut Command> {
     let is_shown = |command: &&mut Command| !command.is_hide_set() && command.get_name() != "help";
     command.get_subcommands_mut().filter(is_shown)

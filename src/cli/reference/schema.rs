@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn later_part_of_a_combined_schema_replaces_the_member_of_an_earlier_one() {
+    fn later_part_of_a_combined_schema_replaces_the_member_of_an_earlier_part() {
         let (document, small) = (document(), reference("Small"));
         let document = Document(&document);
         assert_eq!(document.only_value(&small, "code"), Some("too_small"));

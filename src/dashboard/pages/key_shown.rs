@@ -29,7 +29,7 @@ pub struct NewKey {
     pub example_url: String,
 }
 
-/// The key that was rotated out.
+/// The rotated key.
 pub struct RotatedKey {
     pub head: KeyHead,
     /// The end of the grace period. `None` if the key has none.

@@ -124,7 +124,7 @@ impl Connections {
         gauge!("tollgate_connections", "state" => "idle").set(number(idle));
     }
 
-    /// Returns the number of open connections, and the number of idle ones among them.
+    /// Returns the number of open connections, and the number of idle connections among them.
     fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
         let idle = inner.open.values().filter(|open| open.state.idle_since().is_some()).count();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn busy_connection_is_not_closed_for_a_new_one() {
+    async fn busy_connection_is_not_closed_for_a_new_connection() {
         let connections = connections(2, Some(2));
         let kept: Vec<_> = (0..2).map(|_| connections.admit(address("192.0.2.1"), false)).collect();
         assert!(connections.admit(address("192.0.2.2"), false).expect("a place").in_reserve);

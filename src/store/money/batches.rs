@@ -43,8 +43,8 @@ pub struct Batch {
     pub operations: Vec<Operation>,
 }
 
-/// A connection that a lane uses for one batch after another, opened for the first batch. Postgres
-/// is faster in a session that has just run the same statement.
+/// The connection of a lane, which the lane opens for its first batch and uses for all later
+/// batches. Postgres is faster in a session that has just run the same statement.
 #[derive(Default)]
 pub struct BatchConnection(Option<(Epoch, Connection)>);
 

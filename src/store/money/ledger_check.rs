@@ -228,7 +228,7 @@ fn name_of(accounts: &[CheckedAccount], account_id: Uuid) -> String {
     found.map_or_else(|| account_id.to_string(), |account| account.name.clone())
 }
 
-/// The state of an account's entries up to the current one.
+/// The state of an account's entries up to the current entry.
 struct Chain<'a> {
     account: &'a CheckedAccount,
     seq: i64,

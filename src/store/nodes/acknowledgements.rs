@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{Store, StoreError};
 
-/// Receives acknowledgements of this process's changes until it is dropped.
+/// Receives acknowledgements of this process's changes until this value is dropped.
 #[must_use]
 pub struct Acknowledgements(JoinHandle<()>);
 

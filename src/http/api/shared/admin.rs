@@ -38,7 +38,7 @@ pub struct AdminParts {
     pub key_hash: KeyHash,
     /// The actor and the address, for the audit trail.
     pub origin: Origin,
-    /// The time of the database when the key was verified.
+    /// The time by the database's clock when the key was verified.
     pub now: Timestamp,
 }
 

@@ -225,7 +225,7 @@ impl Fields {
     }
 }
 
-/// Returns the error for a member or a parameter whose name is not among the known ones.
+/// Returns the error for a member or a parameter whose name is not a known name.
 pub fn not_known(name: &str, known: &[&'static str]) -> String {
     match closest(name, known.iter().copied()) {
         Some(closest) => format!("is unknown. Did you mean {closest}?"),

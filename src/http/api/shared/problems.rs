@@ -277,7 +277,7 @@ fn problem_with(code: ProblemCode) -> RefOr<Schema> {
         .into()
 }
 
-/// Returns the required members of problems with this code, in addition to the shared ones.
+/// Returns the required members of problems with this code, in addition to the shared members.
 fn members(code: ProblemCode) -> Vec<Member> {
     let currency = || reference("CurrencyCode", "The currency of the amounts.");
     match code {

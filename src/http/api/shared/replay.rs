@@ -1,5 +1,5 @@
 //! Repeated requests: the header `Idempotency-Key`, and the header that marks a response as a
-//! repetition of an earlier one.
+//! repetition of an earlier response.
 
 use axum::{
     http::{HeaderMap, HeaderValue},
