@@ -34,7 +34,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
             message(&failure, shown_id).render()
         }
     };
-    // If rendering fails, the response has only its status.
+    // If rendering fails, the response consists of its status and headers.
     let html = Html(html.unwrap_or_default());
     let response = (status, html).into_response();
     match failure {

@@ -119,7 +119,7 @@ pub fn cut<T>(fetched: &mut Vec<T>, length: usize) -> Option<&T> {
     fetched.last().filter(|_| more)
 }
 
-/// Returns how many items to fetch for a page: one more than the page has, to see whether more
+/// Returns how many items to fetch for a page: one more than the page shows, to see whether more
 /// follow.
 pub fn to_fetch(length: usize) -> i64 {
     i64::try_from(length + 1).expect("pages are short")

@@ -62,7 +62,7 @@ impl Store {
     }
 
     /// Finds the given revocations that this server lacks. Pass at most [`MAX_LOOKED_FOR`]
-    /// revocations. A revocation is lost if the server has the key, and the key is live.
+    /// revocations. A revocation is lost if the key exists on the server and the key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,

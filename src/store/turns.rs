@@ -173,7 +173,7 @@ impl Lanes {
             // A slot may have become free in the meantime.
             self.pass_on(&mut waiting);
         }
-        turn.await.expect("every waiting caller is sent a turn")
+        turn.await.expect("every waiting caller gets a turn")
     }
 
     fn give_back(self: &Arc<Self>, lane: Lane) {

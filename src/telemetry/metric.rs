@@ -49,12 +49,12 @@ pub const METRICS: &[Metric] = &[
         labels: &[
             MetricLabel {
                 name: "tenant",
-                help: "name of the tenant, empty if no tenant has the prefix of the key",
+                help: "name of the tenant, or empty if no tenant has the prefix of the key",
                 values: &[],
             },
             MetricLabel {
                 name: "environment",
-                help: "environment of the tenant, empty if the tenant is unknown",
+                help: "environment of the tenant, or empty if the tenant is unknown",
                 values: &["", "live", "test"],
             },
             MetricLabel {

@@ -253,7 +253,7 @@ impl AccountHandle<'_> {
         let end = end_of_grace(at, grace_seconds, old_end);
         let at_once = grace_seconds == 0;
         // The event of the new key gets a later time, so that the audit trail lists it after the
-        // rotation. Each event has the id of the other key.
+        // rotation. Each event contains the id of the other key.
         let after = now(connection).await?;
         self.add_key(connection, text, &new, after).await?;
         sqlx::query!(

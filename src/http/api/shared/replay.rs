@@ -64,8 +64,9 @@ fn parameter(required: Required) -> Parameter {
         .name(HEADER)
         .parameter_in(ParameterIn::Header)
         .description(Some(format!(
-            "Requests with the same key take effect once. 1 to {max_length} visible ASCII \
-             characters without spaces, with or without double quotes around them."
+            "Requests with the same key take effect only once. The key consists of 1 to \
+             {max_length} visible ASCII characters without spaces, with or without double quotes \
+             around them."
         )))
         .required(required)
         .schema(Some(schema))
