@@ -33,11 +33,11 @@ pub struct Presented<'a> {
     /// The key. It is well formed, but not verified yet.
     pub key: &'a KeyText,
     /// The tenant that the route serves. `None` means that the route serves each key in its own
-    /// tenant. The gate compares it with the principal's tenant, so an implementation that depends
-    /// on the key and its account alone can ignore it.
+    /// tenant. The gate compares this tenant with the principal's tenant, so an implementation that
+    /// depends on the key and its account alone can ignore this field.
     pub tenant: Option<(&'a Slug, Environment)>,
-    /// The scope that the route requires. The gate compares it with the principal's scopes, so an
-    /// implementation that depends on the key and its account alone can ignore it.
+    /// The scope that the route requires. The gate compares this scope with the principal's scopes,
+    /// so an implementation that depends on the key and its account alone can ignore this field.
     pub scope: Option<&'a Scope>,
     /// The client's address, if it is known. See [`ClientAddress`].
     pub client: Option<IpAddr>,

@@ -1,4 +1,4 @@
-//! Checks what a form or a redirect claims about a key against the key as it is now.
+//! Compares the claims of a form or a redirect about a key with the key's current state.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;

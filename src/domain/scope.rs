@@ -310,7 +310,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn implied_by_lists_exactly_the_scopes_that_imply_this_scope(held in scopes(), needed in scopes()) {
+        fn implied_by_lists_exactly_the_implying_scopes(held in scopes(), needed in scopes()) {
             prop_assert_eq!(needed.implied_by().contains(&held), held.implies(&needed));
         }
 

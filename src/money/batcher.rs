@@ -128,7 +128,10 @@ impl Batcher {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // An operation that the database refuses must not fail the others.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
-                error!(%cause, "the database refused a batch. Its operations are applied one by one");
+                error!(
+                    %cause,
+                    "the database refused a batch. Its operations are applied one by one"
+                );
                 self.decide_each(lane, connection, &mut batch).await
             }
             Err(error) => {

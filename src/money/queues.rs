@@ -228,8 +228,8 @@ mod tests {
             AccountId::derive(self.tenant.id, &name)
         }
 
-        /// Queues an operation of the account. Its request id is its position in the order of
-        /// arrival. Returns whether there was room.
+        /// Queues an operation of the account. The request id of the operation is its position in
+        /// the order of arrival. Returns whether there was room.
         fn enqueue(&mut self, account: &str) -> bool {
             let operation = Operation {
                 account_id: self.account(account),

@@ -66,8 +66,8 @@ pub enum StartError {
     /// `PG_BINDIR` is set, but does not contain Postgres.
     #[error(
         "PG_BINDIR is {path}, which does not contain both `initdb` and `postgres` as programs that \
-         {user} can run. Set it to the directory that does, or unset it to search the usual \
-         directories"
+         {user} can run. Set PG_BINDIR to the directory that contains them, or unset it to search \
+         the usual directories"
     )]
     BadBinDir { path: PathBuf, user: String },
 

@@ -155,7 +155,7 @@ impl EntryQuery {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct BalanceQuery {
-    /// Time of the balance, not in the future. Defaults to now.
+    /// Time of the balance. Must not be in the future. Defaults to now.
     at: Option<Timestamp>,
 }
 

@@ -145,8 +145,8 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
         Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
             Err(Problem::unauthorized(
                 ProblemCode::MissingAdminKey,
-                "The request contains no admin key, or different admin keys. Send one in the header \
-                 Authorization: Bearer tg_admin_…",
+                "The request contains no admin key, or different admin keys. Send one in the \
+                 header Authorization: Bearer tg_admin_…",
                 Challenge::Bare,
             ))
         }
