@@ -107,7 +107,7 @@ async fn binary_refuses_incompatible_newer_sql_functions_and_names_both_numbers(
     bring_up_to_date_as(&mut connection, newer, newer).await.expect("a newer binary came first");
     let error = migrate_error(&url).await;
     assert!(error.contains(&format!("the SQL functions number {newer}")), "{error}");
-    assert!(error.contains(&format!("this binary has number {FUNCTIONS_NUMBER}")), "{error}");
+    assert!(error.contains(&format!("This binary has number {FUNCTIONS_NUMBER}")), "{error}");
     let result = bring_up_to_date(&mut connection).await;
     assert!(matches!(result, Err(SchemaError::FunctionsTooNew { .. })), "{result:?}");
 }

@@ -176,7 +176,7 @@ async fn commands_in_the_certificate_error_create_a_certificate_that_tollgate_ac
             "Check the certificate and key files: sslrootcert",
         ),
         // The server accepts only connections that use TLS.
-        ("localhost", "sslmode=disable", "use sslmode=verify-full in DATABASE_URL"),
+        ("localhost", "sslmode=disable", "Use sslmode=verify-full in DATABASE_URL"),
     ] {
         let error = error_of(&server.url(host, parameters));
         assert!(error.contains(part), "{part} is not in: {error}");
