@@ -43,8 +43,8 @@ pub fn variables_of_other_programs() -> &'static [&'static str] {
     &OF_OTHER_PROGRAMS
 }
 
-/// The unknown variables of this process, sorted by name. Includes the variables in `.env` if it
-/// was loaded.
+/// Returns the unknown variables of this process, sorted by name. Includes the variables in `.env`
+/// if it was loaded.
 #[must_use]
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();

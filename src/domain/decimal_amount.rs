@@ -18,13 +18,13 @@ impl DecimalAmount {
         Self(decimal)
     }
 
-    /// The decimal string, such as `1.500000`.
+    /// Returns the decimal string, such as `1.500000`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The decimal string for people, without trailing zeros, such as `1.5` or `82`. If the
+    /// Returns the decimal string for people, without trailing zeros, such as `1.5` or `82`. If the
     /// currency has at most two decimals, a fraction keeps all of them, as in `1.50`.
     #[must_use]
     pub fn short(&self) -> &str {
@@ -74,7 +74,7 @@ super::schema::named!(
     "Amount",
     super::schema::formatted(
         "decimal",
-        "An amount in the tenant's currency: a decimal string. Responses contain all the \
+        "An amount in the tenant's currency, as a decimal string. Responses contain all the \
          currency's decimals; requests may contain fewer."
     )
     .pattern(Some(decimal_pattern("")))
@@ -111,7 +111,7 @@ super::schema::named!(
     "SignedAmount",
     super::schema::formatted(
         "decimal",
-        "An amount that may be negative: a decimal string with all the currency's decimals."
+        "An amount that may be negative, as a decimal string with all the currency's decimals."
     )
     .pattern(Some(decimal_pattern("-?")))
     // The digits, plus a point and a minus sign.

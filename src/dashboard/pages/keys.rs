@@ -28,7 +28,7 @@ pub struct KeysPage {
     pub nothing_found: bool,
     /// Whether the list omits older keys, because the account has very many.
     pub shows_newest: bool,
-    /// Whether keys in the list were rotated out, so that they do not count toward the cap.
+    /// Whether keys in the list were rotated, so that they do not count toward the cap.
     pub rotated_out: bool,
     pub previous_url: Option<String>,
     pub next_url: Option<String>,

@@ -51,8 +51,8 @@ impl PurchasesByHour {
         self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))
     }
 
-    /// The number of accepted requests that are missing in the count of an hour. Each purchase is
-    /// a request, but nodes write their counts of requests a few seconds late.
+    /// Returns the number of accepted requests that are missing in the count of an hour. Each
+    /// purchase is a request, but nodes write their counts of requests a few seconds late.
     #[must_use]
     pub fn missing_calls(&self, hour: usize, counted: i64) -> i64 {
         (self.counts[hour] - counted).max(0)

@@ -75,7 +75,7 @@ fn unknown_member_is_refused_with_the_nearest_member_of_its_object() {
 }
 
 #[test]
-fn member_of_a_patch_is_known_in_every_way_that_it_can_be_read() {
+fn every_reader_of_a_patch_member_makes_its_name_known() {
     let mut fields = fields(r#"{"spend_limits": 1, "statuss": 1}"#);
     fields.patch_object("spend_limit", |limit| limit.required("amount", boolean));
     fields.change("status", boolean);
