@@ -15,8 +15,8 @@ impl Field {
         self.error.is_some()
     }
 
-    /// Returns the `type` attribute of a date input. A date input shows nothing for a malformed value, so
-    /// a text input keeps such a value.
+    /// Returns the `type` attribute of a date input. A date input shows nothing for a malformed
+    /// value, so a text input keeps such a value.
     pub fn date_type(&self) -> &'static str {
         // The parser accepts surrounding spaces, but a date input does not.
         let is_day = self.value.trim() == self.value && parse_day(&self.value).is_ok();

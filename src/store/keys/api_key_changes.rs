@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The reason of the revocation that a rotation without a grace period causes.
+/// The reason for the revocation that a rotation without a grace period causes.
 const ROTATED: &str = "rotated";
 
 /// The reason for a repeated revocation, for the audit trail.
