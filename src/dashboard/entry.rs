@@ -59,7 +59,7 @@ pub async fn home_with_slash() -> Response {
 
 /// `GET /dashboard/enter?token=…`: uses the link if the browser follows it from one of the tenant's
 /// own pages. Otherwise a page asks for confirmation, and only its form uses the link. So another
-/// site cannot sign a visitor in to its own account, and a mail scanner or a chat preview does not
+/// site cannot sign a visitor in to its own account, and an email scanner or a chat preview does not
 /// use up the link. A browser that is signed in to another account always gets that page.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn enter(

@@ -210,7 +210,7 @@ mod tests {
         }
         for wanted in ["any", "read-only", "standby", "prefer-standby"] {
             let reason = reason(&format!("postgres://a/x?target_session_attrs={wanted}"));
-            assert!(reason.contains(wanted) && reason.contains("set it to read-write"), "{reason}");
+            assert!(reason.contains(wanted) && reason.contains("Set it to read-write"), "{reason}");
         }
         let reason = reason("postgres://a/x?target_session_attrs=hunter2");
         assert_eq!(reason, "its target_session_attrs must be read-write");

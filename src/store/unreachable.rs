@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn each_certificate_error_has_its_own_advice() {
         for (error, remedy) in [
-            ("UnknownIssuer", "set sslrootcert in DATABASE_URL to the file"),
-            ("BadSignature", "set sslrootcert in DATABASE_URL to the file"),
+            ("UnknownIssuer", "Set sslrootcert in DATABASE_URL to the file"),
+            ("BadSignature", "Set sslrootcert in DATABASE_URL to the file"),
             (
                 "certificate not valid for name \"db\"; certificate is",
                 "subjectAltName contains \"db\"",

@@ -25,7 +25,7 @@ use crate::{
 /// A link to the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// The link, which works once. Redirect the user's browser to it, or send it in a mail or a
+    /// The link, which works once. Redirect the user's browser to it, or send it in an email or a
     /// chat. If the browser comes from one of the `return_origins`, the link opens a session
     /// immediately. Otherwise a page first asks the user to confirm. Only this response contains
     /// the link.
@@ -47,7 +47,7 @@ pub struct CreateDashboardLinkRequest {
     /// URL of the page that the dashboard links back to. Its origin must be one of the
     /// `return_origins` of the dashboard settings.
     return_url: Option<ReturnUrl>,
-    /// Seconds until the link expires. Choose a longer time for a link in a mail or a chat.
+    /// Seconds until the link expires. Choose a longer time for a link in an email or a chat.
     expires_in: Option<LinkSeconds>,
 }
 
@@ -78,7 +78,7 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 /// Create a dashboard link
 ///
 /// The link opens the dashboard of one account. It works once, and only until it expires. Redirect
-/// a logged-in user to the link from a page of one of the `return_origins`, or send it in a mail or
+/// a logged-in user to the link from a page of one of the `return_origins`, or send it in an email or
 /// a chat. A user who comes from another site must press a button before the session opens, so a
 /// mail scanner or a chat preview does not use up the link. The permissions of this admin key
 /// determine the access of the session. `keys` gives access to keys and holds, and `audit` gives
