@@ -166,7 +166,7 @@ async fn commands_in_the_certificate_error_create_a_certificate_that_tollgate_ac
     succeeds(migrate(&server.url("localhost", &trusted)));
     let wrong_authority = format!("sslmode=verify-full&sslrootcert={}", own.display());
     for (host, parameters, part) in [
-        ("localhost", &*wrong_authority, "set sslrootcert in DATABASE_URL to the file"),
+        ("localhost", &*wrong_authority, "Set sslrootcert in DATABASE_URL to the file"),
         ("localhost", "sslmode=verify-full", "only public certificate authorities are trusted"),
         ("localhost", "sslmode=verify-ca", "only public certificate authorities are trusted"),
         ("127.0.0.1", &*trusted, "whose subjectAltName contains \"127.0.0.1\""),

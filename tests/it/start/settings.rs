@@ -99,7 +99,7 @@ async fn warning_about_an_unknown_variable_appears_once_and_suggests_a_setting()
             panic!("expected two warnings, got {warnings:?}")
         };
         for (warning, parts) in [
-            (misspelled, ["\"TOLLGATE_LISTN\"", "did you mean TOLLGATE_LISTEN?"]),
+            (misspelled, ["\"TOLLGATE_LISTN\"", "Did you mean TOLLGATE_LISTEN?"]),
             (other, ["\"TOLLGATE_POOL_SIZE\"", "tollgate serve --help lists all settings"]),
         ] {
             for part in ["WARN"].into_iter().chain(parts) {
