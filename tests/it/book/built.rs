@@ -17,7 +17,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(root().join(path)).expect("a file of UTF-8")
 }
 
-/// Reads the built pages. Maps each path to its content.
+/// Reads the built pages. Returns the path and the content of each page.
 fn pages() -> Vec<(PathBuf, String)> {
     let pages = files_below(Path::new(BOOK), "html").into_iter().map(|path| {
         let text = read(&path);

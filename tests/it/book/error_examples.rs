@@ -1,5 +1,5 @@
-//! The examples on the book's pages about problem codes, to which the member `documentation_url`
-//! points.
+//! Checks the examples on the book's error pages. The member `documentation_url` of a problem points
+//! to these pages.
 //!
 //! One test provokes every problem code, and compares the response with the example on the page of
 //! the code. Its requests use the amounts and names of the examples, so that the responses equal
@@ -61,7 +61,7 @@ async fn example_on_an_error_page_equals_the_response_of_the_service() {
         let mut response = answer.json.clone();
         // Only the id of the request differs.
         response["request_id"] = example["request_id"].clone();
-        // The texts show the order of the members too.
+        // The formatted texts also show the order of the members.
         assert_eq!(format!("{example:#}"), format!("{response:#}"), "{code}");
     }
 }

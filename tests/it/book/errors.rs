@@ -13,7 +13,7 @@ use super::{
     markdown::Document,
 };
 
-/// The allowed numbers of lines of a page.
+/// The permitted length of a page, in lines.
 const LINES: RangeInclusive<usize> = 20..=50;
 
 /// Returns one sentence for each part of a code's page that is missing or wrong. The test in

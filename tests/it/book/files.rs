@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::markdown::Document;
 
-/// The folder that contains the sources of the book.
 pub const BOOK_SOURCES: &str = "docs/src";
 
 pub fn root() -> &'static Path {

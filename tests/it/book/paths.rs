@@ -62,8 +62,8 @@ fn fault_in_path(method: Option<&str>, text: &str, paths: &Paths) -> Option<Stri
     (!has_method).then(|| format!("the API has no `{method} {shown}`"))
 }
 
-/// Whether the path in a document matches a path of the API. A parameter matches any text. The last
-/// part `…`, or a variable of a shell, matches any rest.
+/// Whether the path in a document matches a path of the API. A parameter matches any text. If the
+/// last part is `…`, `*` or a shell variable, it matches the rest of the path.
 fn is_like(shown: &str, path: &str) -> bool {
     let mut parts = path.split('/');
     let mut shown = shown.split('/').peekable();
