@@ -9,7 +9,7 @@ use super::{
 use crate::harness::WALLET;
 
 with_and_without_javascript!(
-    navigation_is_a_sidebar_on_wide_screens_and_tabs_on_narrow_ones,
+    navigation_is_a_sidebar_on_wide_screens_and_tabs_on_narrow_screens,
     first_visit_shows_what_to_do_in_three_steps,
 );
 
@@ -30,7 +30,7 @@ async fn places(world: &World) -> [f64; 4] {
     [0, 1, 2, 3].map(|place| places[place].as_f64().expect("a number"))
 }
 
-async fn navigation_is_a_sidebar_on_wide_screens_and_tabs_on_narrow_ones(scripts: Scripts) {
+async fn navigation_is_a_sidebar_on_wide_screens_and_tabs_on_narrow_screens(scripts: Scripts) {
     let world = start(scripts).await;
     let first = world.text("#sections a").await;
     assert_eq!(first, "API Keys");

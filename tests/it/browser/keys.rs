@@ -13,10 +13,10 @@ use crate::{
 };
 
 with_and_without_javascript!(
-    key_is_created_copied_used_and_revoked,
+    owner_creates_copies_uses_and_revokes_a_key,
     sixth_key_is_refused_and_the_form_keeps_its_input,
     rotated_key_keeps_working_only_if_a_grace_period_is_chosen,
-    key_is_changed_disabled_and_enabled,
+    owner_changes_disables_and_enables_a_key,
     invalid_fields_show_their_errors_and_keep_their_input,
 );
 
@@ -57,7 +57,7 @@ pub async fn copy_new_key(world: &World) -> String {
     shown
 }
 
-async fn key_is_created_copied_used_and_revoked(scripts: Scripts) {
+async fn owner_creates_copies_uses_and_revokes_a_key(scripts: Scripts) {
     let world = start(scripts).await;
     world.says("0 of 5 keys").await;
     world.click("#create-key").await;
@@ -114,7 +114,7 @@ async fn sixth_key_is_refused_and_the_form_keeps_its_input(scripts: Scripts) {
     world.open("/dashboard/keys/new").await;
     world.fill("#name", "one too many").await;
     world.click("#access").await;
-    // Meanwhile, another window creates the fifth key.
+    // While the form is open, another window creates the fifth key.
     let fifth = key(&world, "key 5").await;
     world.click("#submit").await;
     world.find("#errors").await;
@@ -177,7 +177,7 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     world.check_console().await;
 }
 
-async fn key_is_changed_disabled_and_enabled(scripts: Scripts) {
+async fn owner_changes_disables_and_enables_a_key(scripts: Scripts) {
     let world = start(scripts).await;
     let key = key(&world, "bot").await;
     let page = format!("/dashboard/keys/{}", key.id);

@@ -161,7 +161,7 @@ async fn key_pages(scripts: Scripts) {
     world.find("#new-key").await;
     check_page(&world, "key-compromised-done").await;
 
-    // The replacement has taken the place of the leaked key in the key limit, so the account can
+    // The replacement counts toward the key limit instead of the leaked key, so the account can
     // create one more key.
     open_and_check_page(&world, "new-key", "/dashboard/keys/new").await;
     world.click("#access-custom").await;
@@ -216,7 +216,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     assert!(!world.has("#new-key").await);
     check_page(world, "key-compromised-done-without-a-key").await;
 
-    // Another window changes the key meanwhile.
+    // Another window changes the key while the form is open.
     world.open(&of(watcher, "/edit")).await;
     let rename = world.app.tronagg.call("PATCH", &watcher.path).json(json!({"name": "Watcher"}));
     world.call(rename).await.expect(200);

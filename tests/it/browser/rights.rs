@@ -1,4 +1,5 @@
-//! A session shows only what the permissions of the admin key that created its link allow.
+//! A session gets its permissions from the admin key that created its link. It shows only the pages
+//! and links that these permissions allow.
 
 use serde_json::{Value, json};
 
@@ -9,8 +10,8 @@ use super::{
 use crate::harness::{Call, WALLET, app::NewKey};
 
 with_and_without_javascript!(
-    session_without_keys_shows_the_money_and_no_key_page_or_button,
-    session_without_audit_shows_the_keys_and_no_money,
+    session_without_the_permission_keys_shows_money_but_no_page_or_button_for_keys,
+    session_without_the_permission_audit_shows_keys_but_no_money,
 );
 
 const NOT_INCLUDED: &str = "Your link does not include this page";
@@ -48,7 +49,9 @@ async fn assert_leads_nowhere(world: &World, expression: &str) {
     assert_eq!(world.run(&targets).await, json!([]));
 }
 
-async fn session_without_keys_shows_the_money_and_no_key_page_or_button(scripts: Scripts) {
+async fn session_without_the_permission_keys_shows_money_but_no_page_or_button_for_keys(
+    scripts: Scripts,
+) {
     const KEY_PAGES: &str = "/^\\/dashboard\\/(holds|keys(?!\\/[^\\/]+\\/purchases(\\.csv)?$))/";
     let (world, key) = start(scripts, &["dashboard", "audit"]).await;
     world.is_at("/dashboard/balance").await;
@@ -78,7 +81,7 @@ async fn session_without_keys_shows_the_money_and_no_key_page_or_button(scripts:
     world.app.check_ledger().await;
 }
 
-async fn session_without_audit_shows_the_keys_and_no_money(scripts: Scripts) {
+async fn session_without_the_permission_audit_shows_keys_but_no_money(scripts: Scripts) {
     const MONEY_PAGES: &str = "/^\\/dashboard\\/(balance|log$|keys\\/[^\\/]+\\/purchases)/";
     let (world, key) = start(scripts, &["dashboard", "keys"]).await;
     world.is_at("/dashboard/keys").await;

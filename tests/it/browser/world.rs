@@ -22,7 +22,7 @@ pub enum Scripts {
 
 pub struct World {
     pub app: App,
-    /// The public URL.
+    /// The public URL of the service.
     pub url: String,
     address: SocketAddr,
     pub scripts: Scripts,
@@ -64,7 +64,7 @@ impl World {
         self.call(Call::new("GET", "/v1/me").header("X-API-Key", key)).await.status
     }
 
-    /// Requests a new link to the account, as the tenant's backend does.
+    /// Requests a new dashboard link to the account, as the tenant's backend does.
     pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
         self.link_with(tenant, json!({"account": account})).await
     }
@@ -80,14 +80,13 @@ impl World {
         self.open_link(&link).await;
     }
 
-    /// Opens a link as after a click in a chat, and submits the confirmation page.
+    /// Opens a link as if the user clicked it in a chat, and submits the confirmation page.
     pub async fn open_link(&self, link: &str) {
         self.open(link).await;
         self.click("#continue-as").await;
         self.is_at("/dashboard/keys").await;
     }
 
-    /// Changes the dashboard settings of the tenant.
     pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) {
         let call = tenant.call("PATCH", "/v1/dashboard-settings").json(change);
         self.call(call).await.expect(200);
@@ -228,7 +227,7 @@ impl World {
     }
 }
 
-/// Checks for all pages.
+/// Checks that apply to every page.
 impl World {
     /// Asserts that the console shows only messages about responses with a 4xx status.
     pub async fn check_console(&self) {
