@@ -1,6 +1,6 @@
 //! Response headers. `Visitor::send` checks in every test the headers that all responses have. The
 //! tests here check headers that differ between responses, and that the content security policy
-//! allows all that a page needs.
+//! allows everything that a page needs.
 
 use std::{sync::Arc, time::Duration};
 

@@ -169,7 +169,7 @@ async fn list_shows_the_call_and_its_time_immediately_after_a_purchase() {
     let key = key(&site, "bot").await;
     owner.get("/dashboard/keys").await.expect(200).says("0 calls");
     buy(&site, &key, json!({"amount": "9"})).await;
-    // The counts of calls are in this node's memory until they are written.
+    // The node keeps its counts of calls in memory until it writes them.
     let counted: i64 = sqlx::query_scalar("SELECT count(*) FROM api_key_usage")
         .fetch_one(&site.app.pool)
         .await

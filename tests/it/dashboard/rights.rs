@@ -1,5 +1,5 @@
-//! A session can open only the pages that the permissions of the admin key that created its link
-//! allow.
+//! A session gets its permissions from the admin key that created its link. It can open only the
+//! pages that these permissions allow.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ enum Needs {
     Audit,
 }
 
-/// Every route of the dashboard.
+/// Every route of the dashboard, with its methods and the permission that it requires.
 const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/", &["GET"], Needs::Session),
     ("/enter", &["GET", "POST"], Needs::Session),

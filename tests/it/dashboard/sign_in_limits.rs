@@ -92,7 +92,7 @@ async fn sign_in_attempts_from_an_ipv6_56_network_do_not_lock_the_owner_out() {
 }
 
 #[tokio::test]
-async fn limits_count_the_client_that_a_trusted_proxy_names() {
+async fn sign_in_limits_apply_to_the_client_that_a_trusted_proxy_names() {
     let site = site_with_policy("create").await;
     let twenty = std::iter::repeat_n("203.0.113.9".to_owned(), 20);
     assert_eq!(flood(&site, twenty).await, [200; 20]);

@@ -103,7 +103,6 @@ impl Site {
         owner
     }
 
-    /// Changes the dashboard settings of the tenant.
     pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) -> Answer {
         self.api(tenant.call("PATCH", "/v1/dashboard-settings").json(change)).await
     }
