@@ -105,7 +105,7 @@ impl App {
         self.send_request(call.into_request()).await
     }
 
-    /// Sends a request that has any kind of body, such as one that never ends.
+    /// Sends a request with any kind of body, such as a body that never ends.
     pub async fn send_request(&self, mut request: Request<Body>) -> Answer {
         let address = ClientAddress("192.0.2.7".parse().expect("the address is valid"));
         request.extensions_mut().insert(address);
@@ -249,7 +249,6 @@ pub async fn start_node_with(store: Arc<Store>, settings: NodeSettings) -> Node 
     node
 }
 
-/// A new API key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub text: String,

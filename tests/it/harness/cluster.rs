@@ -72,13 +72,11 @@ pub fn database_in(url: &str) -> &str {
     name.split_once('?').map_or(name, |(name, _)| name)
 }
 
-/// Returns the path of this cluster's socket.
 pub fn socket() -> PathBuf {
     let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").socket_dir().join(".s.PGSQL.5432")
 }
 
-/// Reads the log of the cluster.
 pub fn log() -> String {
     let file = directory("cluster").join("postgres.log");
     let log = std::fs::read(file).expect("the cluster has a log");

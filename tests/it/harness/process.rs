@@ -94,7 +94,6 @@ impl Process {
         send(self.address, call)
     }
 
-    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let raw = i32::try_from(self.child.id()).expect("the process id fits into an i32");
         let pid = rustix::process::Pid::from_raw(raw).expect("the process id is not zero");
