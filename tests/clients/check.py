@@ -119,7 +119,7 @@ def closed_set(document: Json, schema: Json) -> list[str] | None:
 
 
 def members(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """For every member of every named schema: the name of the schema, and the name and the schema of the member."""
+    """Yields every member of every named schema: the name of the schema, and the name and the schema of the member."""
     for name, schema in document["components"]["schemas"].items():
         for part in [schema, *(part for part in schema.get("allOf", []) if "$ref" not in part)]:
             for member, value in part.get("properties", {}).items():

@@ -62,7 +62,7 @@ class Load:
 
     @property
     def accounts(self) -> list[str]:
-        """The accounts that make purchases."""
+        """Returns the accounts that make purchases."""
         return [HOT_ACCOUNT, *(f"buyer-{number}" for number in range(self._pace.buyers))]
 
     def start(self) -> None:
@@ -84,7 +84,7 @@ class Load:
             self.check()
 
     def finish(self) -> None:
-        """Ends all clients. They retry each purchase until it has a response."""
+        """Stops all clients. Before a client stops, it retries its purchase until it has a response."""
         self._stopping = True
         self.turn_on()
         self._thread.join(FINISH_SECONDS)

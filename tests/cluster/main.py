@@ -5,10 +5,11 @@
 
 installs the missing programs, and runs this program. Two nodes run on the cluster. In the mode `haproxy`, node A
 connects through HAProxy, and node B through PgBouncer and HAProxy. In the mode `hosts`, both nodes have all three
-servers in the URL. Clients buy, and create and revoke keys, while the phases make the database fail over. In the end no
-acknowledged purchase may be lost or doubled. No node may have accepted a key after its revocation had
-returned. In each phase both nodes must have answered every request that began 3 s or more after the
-node's path to the new primary was open.
+servers in the URL. Clients make purchases, and create and revoke keys, while the phases make the database fail over.
+
+The test checks three rules. No acknowledged purchase may be lost or duplicated. No node may accept a key after its
+revocation has returned. In each phase, a node must answer every request that begins 3 s or more after its path to the
+new primary is open.
 
 With TOLLGATE_TEST_LONG set, all phases run, and the clients make at least 100,000 purchases and 10,000
 revocations. The test runs target/debug/tollgate, or the binary that TOLLGATE_BIN names. PG_BINDIR is the

@@ -29,7 +29,7 @@ class Outage:
 
     def after_open(self) -> float:
         """Returns the time from the opening of the path to the start of the last failed request. It is
-        negative if the request began before."""
+        negative if the request began earlier."""
         return max((answer.begun for answer in self.failures), default=0.0) - self.phase.open[self.node]
 
 

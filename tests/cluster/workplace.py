@@ -1,5 +1,5 @@
-"""The temporary directory of the test, and the programs that run in it. The end of the `with` block stops all of
-them."""
+"""The temporary directory of the test, and the programs that run in it. When the `with` block ends, all of them
+stop."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class World:
         return timeline(self.superuser_url())
 
     def probes(self, least_timeline: int) -> dict[str, Probe]:
-        """Probes of the path from each node to the database."""
+        """Returns a probe of the paths to the database for each node."""
         if self.mode == "haproxy":
             paths = {"A": [self.haproxy.port], "B": [self.pgbouncer.port]}
             return {name: Probe(self._url, ports, least_timeline) for name, ports in paths.items()}

@@ -16,7 +16,7 @@ DIRECTIONS = ("old → old", "old → new", "new → old", "new → new")
 
 
 def judge_ledger(load: Load, node: Node) -> tuple[list[str], list[str]]:
-    """Returns the lost and the doubled purchases. Call it only after the clients have stopped."""
+    """Returns the lost and the duplicated purchases. Call it only after the clients have stopped."""
     lost: list[str] = []
     doubled: list[str] = []
     client = Client()
@@ -82,5 +82,5 @@ def print_report(record: Record, lost: list[str], doubled: list[str], lease_mill
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """Returns the smallest value that at least this percentage of all values do not exceed."""
+    """Returns the smallest value such that at least this percentage of the values are not greater."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

@@ -34,7 +34,7 @@ class Broken(Exception):
 
 
 class Postgres:
-    """A temporary Postgres and a directory for logs. The end of the `with` block removes both."""
+    """A temporary Postgres and a directory for logs. When the `with` block ends, it removes both."""
 
     def __enter__(self) -> Postgres:
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-upgrade-", dir="/tmp"))

@@ -3,8 +3,8 @@
     python3 tests/upgrade/run.py --old BINARY --new BINARY
 
 scripts/test-upgrade.sh builds both binaries and runs this program. It follows the steps of docs/src/how-to/upgrade.md.
-Needs only Python's standard library. The exit status is 1 if a request failed, a node accepted a
-revoked key, or a purchase was lost or doubled. """
+It needs only Python's standard library. The exit status is 1 if a request failed, a node accepted a
+revoked key, or a purchase was lost or duplicated. """
 
 from __future__ import annotations
 
