@@ -1,5 +1,5 @@
-//! A batch decides its operations in order. It decides each operation exactly once, even if the
-//! node retries the batch or an attempt arrives late.
+//! The ledger decides the operations of a batch in order. It decides each operation exactly once,
+//! even if the node retries the batch or an attempt arrives late.
 
 use std::sync::Arc;
 

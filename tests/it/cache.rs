@@ -37,8 +37,7 @@ async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
     node
 }
 
-/// Starts a proxy in front of the server of a database. Returns the proxy and the name of the
-/// database.
+/// Starts a proxy in front of a database server. Returns the proxy and the name of the database.
 async fn proxy_for(url: &str) -> (Proxy, String) {
     (Proxy::start(cluster::socket()).await, cluster::database_in(url).to_owned())
 }

@@ -1,6 +1,6 @@
-//! Checks every route without a credential and with the credential of another tenant. For routes
-//! that require an admin key, also checks an admin key without the permission. A test fails if a
-//! route of the OpenAPI document has no line here.
+//! Calls every route without a credential and with the credential of another tenant. If a route
+//! requires an admin key, the tests also use an admin key without the required permission. A test
+//! fails if this file contains no line for a route of the OpenAPI document.
 
 use std::collections::BTreeSet;
 

@@ -41,7 +41,7 @@ async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_ch
         app.send(app.tradetally.call("POST", &revoke)).await.expect(200);
     };
     within_patience("the other tenant's requests are answered", others).await;
-    // The tenant may use no further connection, but the change that disables a key uses the
+    // The tenant cannot use another connection, but the change that disables a key uses the
     // reserve.
     change(json!({"enabled": false}));
     app.wait_until_blocked(5).await;

@@ -208,7 +208,7 @@ async fn refused_and_invalid_requests_do_not_use_up_the_idempotency_key() {
     app.check_ledger().await;
 }
 
-/// The path of the route that makes a purchase.
+/// A route that makes a purchase.
 #[derive(Clone, Copy)]
 enum Route {
     Purchase,

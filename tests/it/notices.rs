@@ -82,7 +82,7 @@ async fn command_waits_for_acknowledgements_and_not_for_leases_to_end() {
 }
 
 #[tokio::test]
-async fn change_of_a_key_or_an_account_waits_for_every_node() {
+async fn change_to_a_key_or_an_account_waits_for_every_node() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -40,7 +40,7 @@ fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn served_openapi_document_matches_the_generated_one() {
+async fn served_openapi_document_matches_the_generated_document() {
     let app = App::start().await;
     let served = app.send(Call::new("GET", "/openapi.json")).await.expect(200);
     assert_eq!(served.json, document());

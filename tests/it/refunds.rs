@@ -8,7 +8,7 @@ struct Purchased {
     app: App,
     wallet: &'static str,
     id: String,
-    /// Returns the path of the purchase's refunds.
+    /// The path of the purchase's refunds.
     path: String,
 }
 

@@ -255,7 +255,7 @@ async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
 }
 
 #[tokio::test]
-async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
+async fn loading_functions_during_a_change_to_an_account_causes_no_deadlock() {
     let (url, mut connection) = database().await;
     let tenant = "INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                                        account_format, default_scopes, created_at)
@@ -268,7 +268,7 @@ async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
     execute(&mut connection, account).await;
     forget_the_functions(&mut connection).await;
 
-    // A change of an account first locks the account's row. Its last statement writes the audit
+    // A change to an account first locks the account's row. Its last statement writes the audit
     // event, which refers to the tenant.
     let mut change = PgConnection::connect(&url).await.expect("the database is reachable");
     // The change must not wait for the loader. With this timeout, a wait would make it fail.

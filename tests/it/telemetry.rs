@@ -26,8 +26,8 @@ fn fetch(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// Sends a purchase, a declined purchase, a missing and an invalid key, an unknown method and an
-/// unknown path.
+/// Makes a purchase and a purchase that is declined. Also sends requests without a key, with an
+/// invalid key, with an unknown method, and to an unknown path.
 fn send_requests(service: &Process) {
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let keys = format!("/v1/accounts/{WALLET}/keys");

@@ -176,7 +176,7 @@ fn row_that_was_read_before_a_change_never_enters_the_cache_after_the_change() {
 
 #[test]
 #[should_panic(expected = "a stale row entered the cache")]
-fn checker_detects_a_row_that_is_inserted_with_a_late_ticket() {
+fn checker_detects_a_cached_row_that_changed_while_it_was_read() {
     shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
 }
 

@@ -24,8 +24,8 @@ const MAX_AMOUNT: i64 = 50;
 /// How often the tenant tops up the accounts.
 const TOP_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The fraction of the requested amounts that an account gets as credit. The service declines the
-/// rest.
+/// The percentage of the requested amounts that an account gets as credit. The service declines
+/// requests that exceed the balance.
 const TOP_UP_PERCENT: i64 = 70;
 
 /// The maximum time before an early disconnect.

@@ -55,7 +55,7 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub orders_begun: AtomicUsize,
     orders: Mutex<Vec<Order>>,
-    /// Orders that clients have finished.
+    /// The number of orders that clients have finished.
     pub orders_done: AtomicUsize,
     violations: Mutex<Vec<String>>,
     seeds: AtomicUsize,
@@ -74,7 +74,6 @@ pub struct Node {
 
 pub struct Account {
     pub name: String,
-    /// The account's keys.
     pub keys: Vec<String>,
     /// The amount that clients requested since the last top-up, in minor units.
     pub requested: AtomicI64,
@@ -139,7 +138,6 @@ impl World {
         tasks
     }
 
-    /// Returns the number of orders that clients have finished.
     pub fn orders_done(&self) -> usize {
         self.orders_done.load(Ordering::Relaxed)
     }

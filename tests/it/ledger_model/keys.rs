@@ -31,7 +31,7 @@ enum Life {
     Rotated,
 }
 
-/// A change of a key.
+/// A change to a key.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyAction {
     Limit(Option<SpendLimit>),
@@ -42,7 +42,6 @@ pub enum KeyAction {
     Rotate {
         grace: bool,
     },
-    /// Creates another key for the account.
     Create,
 }
 

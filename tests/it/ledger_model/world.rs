@@ -298,7 +298,6 @@ impl Account {
         rows.expect("the rows can be read")
     }
 
-    /// Returns the index of a key in the account.
     fn key_index(&self, id: Uuid) -> usize {
         let found = self.keys.iter().position(|key| key.uuid() == id);
         found.expect("a key of the account")

@@ -1,4 +1,5 @@
-//! Records changes of keys and requests with keys, and checks that each response fits the changes.
+//! Records the requests with each key and the changes to the key. Checks that each response fits the
+//! changes.
 
 use std::{
     sync::{Mutex, PoisonError},

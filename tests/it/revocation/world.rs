@@ -143,7 +143,6 @@ impl World {
         world
     }
 
-    /// Starts the clients.
     pub fn start_clients(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
         let client = |_| {
             let world = Arc::clone(self);

@@ -119,11 +119,11 @@ async fn command_that_fails_with_a_closed_standard_error_does_not_panic() {
 }
 
 #[tokio::test]
-async fn service_whose_log_cannot_be_written_answers_and_stops_in_order() {
+async fn service_that_cannot_write_its_log_responds_to_requests_and_stops_gracefully() {
     let database = OwnDatabase::of_role("").await;
     let mut service = DemoWithoutLog::start(&database);
     let address = service.wait_until_ready();
-    // Each of these is a line of the log.
+    // Each of these requests causes a log line.
     for _ in 0..20 {
         send(address, Call::new("GET", "/nope")).expect(404);
         send(address, Call::new("GET", "/v1/me")).expect(401);
