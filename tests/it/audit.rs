@@ -1,4 +1,4 @@
-//! Tests which changes write audit events, and how a tenant reads these events.
+//! Changes to accounts and keys write audit events, which a tenant can list and filter.
 
 use serde_json::{Value, json};
 

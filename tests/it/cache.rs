@@ -1,5 +1,5 @@
-//! Tests which requests a node answers from its cache, for which requests it queries the database,
-//! and which requests get 503.
+//! A node with a lease answers requests with cached keys without the database. The tests check when
+//! a node queries the database, and when it responds with 503.
 
 use std::{sync::Arc, time::Duration};
 

@@ -102,7 +102,7 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert!(status.success(), "{status}: {log}");
     assert!(log.contains("stopped"), "{log}");
     assert_eq!(data_dir.postmaster_pid(), None, "the private Postgres is stopped");
-    // If no service runs, a command starts the private Postgres and stops it when it exits.
+    // If no service is running, a command starts the private Postgres and stops it when it exits.
     assert!(data_dir.stdout(&["tenant", "list"]).contains("tronagg"));
     assert!(data_dir.stdout(&["migrate"]).contains("up to date"));
     assert_eq!(data_dir.postmaster_pid(), None);

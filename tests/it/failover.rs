@@ -30,8 +30,9 @@ use crate::harness::{
 type Requests = tokio::task::JoinSet<Result<axum::response::Response, std::convert::Infallible>>;
 type Lock = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// A primary, its standby, and two nodes. The first node connects to the primary. The second node,
-/// the balanced one, has one load balancer for its queries and another for its listener session.
+/// A primary, its standby, and two nodes. The first node connects to the primary. The second node is
+/// called the balanced node. It has one load balancer for its queries and another for its listener
+/// session.
 pub struct Pair {
     pub primary: PrivatePostgres,
     options: Options,
@@ -402,8 +403,7 @@ async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
     let pair = Pair::start("nothing").await;
     let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
     let origin = Origin::cli();
-    // During the first calls, Postgres may make writes of its own. Afterwards, a call writes
-    // nothing.
+    // During the first calls, Postgres itself may write data. Later calls write nothing.
     for _ in 0..3 {
         store.end_dashboard_sessions_of_tenant(&tenant, &origin).await.expect("the call succeeds");
     }

@@ -1,4 +1,5 @@
-//! Tests which keys the gate accepts, and which responses requests with other keys get.
+//! The gate accepts live keys with the required scope. The tests also check its responses to
+//! requests with other keys.
 
 use serde_json::json;
 
@@ -22,7 +23,7 @@ fn observable_parts(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, St
 }
 
 #[tokio::test]
-async fn api_key_is_accepted_in_either_header_in_any_case() {
+async fn api_key_is_accepted_in_either_header_regardless_of_letter_case() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await.text;
@@ -328,7 +329,7 @@ async fn uses(app: &App, tenant: &TestTenant, key: &NewKey) -> i64 {
 }
 
 #[tokio::test]
-async fn me_returns_the_key_account_and_balance() {
+async fn me_endpoint_returns_the_key_its_account_and_the_balance() {
     let app = App::start().await;
     let wallet = app.wallet("12.5").await;
     let key = app.key(&app.tronagg, wallet).await;

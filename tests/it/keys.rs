@@ -107,7 +107,7 @@ async fn key_over_the_limit_is_refused_until_another_key_is_revoked() {
 }
 
 #[tokio::test]
-async fn fifty_concurrent_creates_stop_at_the_limit_of_five_keys() {
+async fn fifty_concurrent_requests_create_exactly_five_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -128,7 +128,7 @@ async fn fifty_concurrent_creates_stop_at_the_limit_of_five_keys() {
 }
 
 #[tokio::test]
-async fn three_concurrent_creates_with_room_for_one_key_create_one_key() {
+async fn three_concurrent_requests_with_room_for_one_key_create_one_key() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     for _ in 0..4 {
@@ -290,7 +290,7 @@ fn successor(key: &NewKey, answer: &Answer) -> NewKey {
 }
 
 #[tokio::test]
-async fn both_keys_are_accepted_in_rotation_grace_and_only_the_new_one_counts_toward_the_limit() {
+async fn both_keys_are_accepted_in_rotation_grace_and_only_the_new_key_counts_toward_the_limit() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "scopes": ["read"], "metadata": {"k": 1}});

@@ -105,7 +105,7 @@ async fn one_of_64_concurrent_purchases_spends_the_last_unit() {
 }
 
 #[tokio::test]
-async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
+async fn concurrent_requests_with_one_idempotency_key_make_one_purchase() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -334,7 +334,7 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
 }
 
 #[tokio::test]
-async fn purchase_in_a_batch_completes_when_its_caller_disconnects() {
+async fn purchase_in_a_batch_completes_even_if_its_caller_disconnects() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
