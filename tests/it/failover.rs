@@ -30,9 +30,9 @@ use crate::harness::{
 type Requests = tokio::task::JoinSet<Result<axum::response::Response, std::convert::Infallible>>;
 type Lock = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// A primary, its standby, and two nodes. The first node connects to the primary. The second node is
-/// called the balanced node. It has one load balancer for its queries and another for its listener
-/// session.
+/// A primary, its standby, and two nodes. The first node connects to the primary. The second node
+/// is called the balanced node. It has one load balancer for its queries and another for its
+/// listener session.
 pub struct Pair {
     pub primary: PrivatePostgres,
     options: Options,

@@ -1,5 +1,5 @@
-//! Checks the examples on the book's error pages. The member `documentation_url` of a problem points
-//! to these pages.
+//! Checks the examples on the book's error pages. The member `documentation_url` of a problem
+//! points to these pages.
 //!
 //! One test provokes every problem code, and compares the response with the example on the page of
 //! the code. Its requests use the amounts and names of the examples, so that the responses equal

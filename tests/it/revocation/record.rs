@@ -1,5 +1,5 @@
-//! Records the requests with each key and the changes to the key. Checks that each response fits the
-//! changes.
+//! Records the requests with each key and the changes to the key. Checks that each response fits
+//! the changes.
 
 use std::{
     sync::{Mutex, PoisonError},
