@@ -1,5 +1,5 @@
-//! The server serves the book at `/docs/book/`. The response headers allow everything that its pages
-//! need.
+//! The server serves the book at `/docs/book/`. The response headers allow everything that its
+//! pages need.
 
 use crate::{
     dashboard::visitor::{LOOPBACK, SECURE, router_at},

@@ -29,14 +29,14 @@ pub enum Kind {
     Credit,
 }
 
-/// Captures or voids a hold.
+/// A request that captures or voids a hold, with all of its attempts.
 pub struct Closing {
     /// The amount to capture, in minor units. `None` voids the hold.
     pub captured: Option<i64>,
     pub attempts: Vec<Attempt>,
 }
 
-/// One request of an order, with its outcome.
+/// One HTTP request for an order, with its outcome.
 pub struct Attempt {
     pub begun: Instant,
     pub ended: Instant,

@@ -37,7 +37,7 @@ pub struct Site {
 pub struct Visitor {
     router: Router,
     url: String,
-    /// The client address of its requests, which limits on sign-ins use.
+    /// The client address of the browser's requests. Limits on sign-ins use this address.
     pub address: IpAddr,
     pub cookies: BTreeMap<String, String>,
 }

@@ -71,7 +71,7 @@ pub enum ClockStep {
     },
 }
 
-/// Repeats an earlier request.
+/// A repetition of an earlier request.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeat {
     pub which: usize,
@@ -102,7 +102,7 @@ pub enum OperationKind {
     Void { hold: HoldPick },
 }
 
-/// Picks a hold. The index 0 is the newest hold.
+/// The hold that an operation uses. The index 0 is the newest hold.
 #[derive(Clone, Copy, Debug)]
 pub enum HoldPick {
     Open(usize),

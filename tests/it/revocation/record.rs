@@ -12,15 +12,15 @@ use std::{
 struct Ban {
     /// The time at which a client first sent the change. The ban may be in force from this time on.
     sent: Instant,
-    /// The time at which the change had returned. The ban is in force from this time on.
+    /// A time after the change returned. The ban is in force from this time on.
     returned: Option<Instant>,
     /// The time at which a client first sent the undo. The ban may have ended at any later time.
     undo_sent: Option<Instant>,
-    /// The time at which the undo had returned. The ban has ended by this time.
+    /// A time after the undo returned. The ban has ended by this time.
     undo_returned: Option<Instant>,
 }
 
-/// A request, the node that served it, and the result.
+/// A request with the key.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     begun: Instant,
@@ -36,7 +36,7 @@ pub struct Record {
     requests: Mutex<Vec<Request>>,
 }
 
-/// Counts of requests.
+/// The number of requests with all keys, by result.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Tally {
     pub passed: usize,
