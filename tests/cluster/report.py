@@ -22,7 +22,7 @@ class Outage:
     late: list[Answer]
 
     def seconds(self) -> float:
-        """Returns the time from the first failure to the last one."""
+        """Returns the time from the first failure to the last failure."""
         if not self.failures:
             return 0.0
         return max(answer.ended for answer in self.failures) - min(answer.begun for answer in self.failures)

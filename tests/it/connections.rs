@@ -197,7 +197,7 @@ async fn header_timeout_does_not_close_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn server_closes_the_longest_idle_connection_to_accept_a_new_one() {
+async fn server_closes_the_longest_idle_connection_to_accept_a_new_connection() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 3,

@@ -121,7 +121,7 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
         let refused = refusal(&app, &insert("other", prefix)).await;
         assert_eq!(refused, "tenants_prefix_grammar", "{prefix}");
     }
-    // The inserts are concurrent. The second one waits for the first one, and then sees its row.
+    // The inserts are concurrent. The second insert waits for the first, and then sees its row.
     let mut first = app.pool.begin().await.expect("the transaction begins");
     sqlx::query(AssertSqlSafe(insert("a", "new_")))
         .execute(&mut *first)

@@ -435,7 +435,7 @@ async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
 
 /// The old primary is not fenced, so it would accept writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_has_used_the_new_primary_never_returns_to_the_old_one() {
+async fn node_that_has_used_the_new_primary_never_returns_to_the_old_primary() {
     let pair = Pair::start("timeline").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;

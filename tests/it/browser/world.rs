@@ -109,7 +109,7 @@ impl World {
         self.client().refresh().await.expect("a reload");
     }
 
-    /// Waits for a matching element. Returns the first one.
+    /// Waits for an element that matches. Returns the first such element.
     pub async fn find(&self, selector: &str) -> Element {
         let wait = self.client().wait().at_most(PATIENCE).every(Duration::from_millis(20));
         match wait.for_element(Locator::Css(selector)).await {

@@ -135,8 +135,8 @@ async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }
 
-/// Computes a second signature of a message from the first one. Anybody can do this, because ECDSA
-/// signatures are malleable. Tollgate must refuse the second signature.
+/// Computes a second signature of a message from the first signature. Anybody can do this, because
+/// ECDSA signatures are malleable. Tollgate must refuse the second signature.
 fn with_high_s(signature: &str) -> String {
     // The order of the curve secp256k1.
     const N: [u8; 32] = [

@@ -13,10 +13,10 @@ use super::within_patience;
 #[derive(Debug)]
 pub struct HeardChange {
     pub kind: String,
-    /// The id of the node, without hyphens.
+    /// The id of the node that made the change, without hyphens.
     node: String,
     number: u64,
-    /// The id of the tenant, without hyphens.
+    /// The id of the tenant that the change affects, without hyphens.
     tenant: String,
 }
 
@@ -51,7 +51,7 @@ impl PlayedNode {
         self.id.simple().to_string()
     }
 
-    /// Waits for the next notification to all nodes or to this one. Returns its payload.
+    /// Waits for the next notification to all nodes or to this node. Returns its payload.
     pub async fn next(&mut self) -> String {
         let heard = within_patience("a notification arrives", self.listener.recv()).await;
         heard.expect("the session is open").payload().to_owned()

@@ -26,7 +26,7 @@ fn every_operation_id_is_unique() {
 }
 
 #[test]
-fn env_example_lists_every_setting_and_no_unknown_ones() {
+fn env_example_lists_every_setting_and_no_unknown_setting() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
     let example = std::fs::read_to_string(path).expect(".env.example can be read");
     let sources = sources::of_this_crate();

@@ -12,7 +12,7 @@ use super::{
     sources::{Sources, of_this_crate},
 };
 
-/// The modules of a crate. The root is the first one.
+/// The modules of a crate. The root is the first module.
 pub struct Crate {
     pub modules: Vec<Module>,
 }

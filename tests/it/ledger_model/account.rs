@@ -57,7 +57,7 @@ pub struct BalanceChange {
     pub replayed: bool,
 }
 
-/// An operation and its idempotency key.
+/// The kind of an operation, and its idempotency key.
 type OperationKey = (&'static str, String);
 
 /// The recorded decision for an idempotency key.
