@@ -1,4 +1,4 @@
-//! The page of the balance and the statement.
+//! The page that shows the balance and the statement.
 
 use askama::Template;
 
@@ -17,7 +17,7 @@ use crate::{
 #[template(path = "dashboard/balance.html")]
 pub struct BalancePage {
     pub frame: Frame,
-    /// The balance with its currency, which all amounts of the page include.
+    /// The balance, including the held amount. Every amount on the page includes the currency.
     pub balance: String,
     pub held: String,
     pub available: String,
@@ -27,19 +27,19 @@ pub struct BalancePage {
     pub entries: Vec<EntryRow>,
     /// Whether the oldest entry is first.
     pub oldest_first: bool,
-    /// The URL of the next entries.
+    /// The URL of the page with the next entries. `None` on the last page.
     pub next_url: Option<String>,
-    /// The URL of the CSV file.
+    /// The URL of the CSV file with the entries that the filters select.
     pub csv_url: String,
 }
 
-/// The filters of the statement. The name of a field is also its id.
+/// The filters of the statement.
 pub struct StatementFilters {
     /// The first day, as `YYYY-MM-DD`, or empty.
     pub from: Field,
     /// The last day, inclusive, as `YYYY-MM-DD`, or empty.
     pub to: Field,
-    /// The first choice is empty, for all keys. The others are ids of keys.
+    /// The value of the first choice is empty and selects all keys. The other values are key ids.
     pub key: Vec<Choice>,
     pub key_error: Option<String>,
     /// The choices that [`kind_choices`] returns.
@@ -47,14 +47,14 @@ pub struct StatementFilters {
     pub kind_error: Option<String>,
     /// The search text for references and ids.
     pub search: String,
-    /// Maximum length of the search text.
+    /// Maximum length of the search text, in characters.
     pub search_length: usize,
     pub order: Vec<Choice>,
-    /// Whether a filter is set.
+    /// Whether a filter, a search text or an order is set. If so, the page offers to clear them.
     pub active: bool,
 }
 
-/// Returns the choices of the field `kind`.
+/// Returns the choices of the field `kind`: all kinds, and each kind alone.
 pub fn kind_choices(chosen: &str) -> Vec<Choice> {
     let choice = |kind: EntryKind| {
         let label = match kind {
@@ -68,7 +68,7 @@ pub fn kind_choices(chosen: &str) -> Vec<Choice> {
     std::iter::once(everything).chain(EntryKind::ALL.iter().copied().map(choice)).collect()
 }
 
-/// Returns the label of a kind of entry.
+/// Returns the label of an entry of this kind.
 pub fn kind_word(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Purchase => "Purchase",
@@ -87,7 +87,7 @@ pub struct EntryRow {
     /// Whether the entry increases the balance.
     pub incoming: bool,
     pub balance_after: String,
-    /// The key that made the purchase.
+    /// The key with which the purchase was made. `None` if the entry belongs to no key.
     pub key: Option<Link>,
     pub reference: Option<String>,
     /// The id of the purchase, the credit or the refund.

@@ -12,9 +12,9 @@ use crate::web::{fields::Field, format::TimeView, links::Link};
 pub struct CompromisedPage {
     pub frame: Frame,
     pub key: KeyHead,
-    /// The single-use token.
+    /// The form's single-use token. A repeated submission does not create a second key.
     pub form: String,
-    /// The field `since`: `YYYY-MM-DD`, or empty.
+    /// The first day of the listed purchases, as `YYYY-MM-DD`, or empty for all purchases.
     pub since: Field,
     /// Whether the checkbox `replace` is selected.
     pub replace: bool,
@@ -28,9 +28,9 @@ pub struct CompromisedPage {
 
 /// The reason why there is no new key.
 pub struct NotReplaced {
-    /// The end of the sentence "We cannot create a new key: …".
+    /// The text that follows "We cannot create a new key:" or "We did not create a new key:".
     pub reason: String,
-    /// The key that already replaced the old key. Its link follows the sentence.
+    /// The key that already replaced the old key. Its link follows the reason.
     pub successor: Option<Link>,
 }
 
@@ -45,13 +45,14 @@ pub struct CompromisedDonePage {
     pub new_key: Option<NewKey>,
     /// The reason why there is no new key, although the owner requested one.
     pub not_replaced: Option<NotReplaced>,
-    /// The beginning of the list. `None` if the list contains all purchases.
+    /// The time of the earliest purchase that the list can contain. `None` if the list contains all
+    /// purchases.
     pub since: Option<TimeView>,
     /// The purchases of the old key. `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
-    /// The URL that a reload opens.
+    /// The URL that a reload opens instead of submitting the form again.
     pub reload_url: String,
-    /// The URL of the list of purchases.
+    /// The URL of the page with the purchases of the old key.
     pub purchases_url: String,
     pub csv_url: String,
 }

@@ -1,4 +1,4 @@
-//! The frame around every page.
+//! The parts that all pages share, such as the header and the navigation.
 
 use super::notices::Notice;
 use crate::{
@@ -30,13 +30,13 @@ pub struct Frame {
     pub js_url: String,
     /// The URL of the icon, `/dashboard/assets/{hash}/favicon.svg`.
     pub icon_url: String,
-    /// The navigation entry of the page.
+    /// The entry that the navigation marks as current.
     pub nav: Nav,
-    /// The account of the session. A page without a session has no navigation.
+    /// The account of the session. `None` without a session. The page then shows no navigation.
     pub account: Option<AccountView>,
-    /// The CSRF token of the forms. Empty if the page needs none.
+    /// The CSRF token that the forms of the page submit. Empty if the page needs none.
     pub csrf: String,
-    /// The confirmation of a change, after a redirect.
+    /// The notice that confirms a change after a redirect.
     pub notice: Option<Notice>,
     /// The errors of the submitted form, for the summary above it.
     pub errors: Vec<FormError>,
@@ -77,9 +77,9 @@ impl Frame {
 /// The account of the session, as the header shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountView {
-    /// The whole id.
+    /// The account's external id in full.
     pub full: String,
-    /// Shortened in the middle, by [`crate::web::format::shortened`].
+    /// The external id, shortened in the middle by [`crate::web::format::shortened`].
     pub short: String,
     /// Whether the account is suspended. If so, the page shows a banner.
     pub suspended: bool,

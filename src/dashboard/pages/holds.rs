@@ -20,9 +20,9 @@ pub struct HoldsPage {
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
     pub rows: Vec<HoldRow>,
-    /// Whether all holds are of one key. If so, the table omits the column for the key.
+    /// Whether one key placed all holds. If so, the table omits the column for the key.
     pub of_one_key: bool,
-    /// The text if there are no holds.
+    /// The text that replaces the table if there are no holds.
     pub empty: String,
     pub previous_url: Option<String>,
     pub next_url: Option<String>,

@@ -16,7 +16,7 @@ pub struct RevokePage {
     pub key: KeyHead,
     /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
-    /// The field `reason`.
+    /// The reason for the revocation, as the owner typed it, and the error in it.
     pub reason: Field,
 }
 
@@ -26,7 +26,7 @@ pub struct RevokePage {
 pub struct RotatePage {
     pub frame: Frame,
     pub key: KeyHead,
-    /// The single-use token.
+    /// The form's single-use token. A repeated submission does not create a second key.
     pub form: String,
     /// The choices that [`grace_choices`] returns.
     pub grace: Vec<Choice>,

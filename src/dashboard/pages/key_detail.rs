@@ -1,4 +1,4 @@
-//! The page of a key.
+//! The page that shows one key.
 
 use askama::Template;
 
@@ -17,7 +17,7 @@ use crate::web::{chart::Chart, format::TimeView, links::Link};
 pub struct KeyDetailPage {
     pub frame: Frame,
     pub key: KeyView,
-    /// Totals of the last 24 hours, such as the number of calls.
+    /// Totals for the last 24 hours, such as the number of calls.
     pub figures: Vec<Figure>,
     /// The charts of calls and spending.
     pub charts: Vec<Chart>,
@@ -25,7 +25,7 @@ pub struct KeyDetailPage {
     pub holds: HoldTable,
     /// The newest purchases. `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
-    /// The URL of the page with all purchases.
+    /// The URL of the page with all purchases of the key.
     pub purchases_url: String,
     /// The newest audit events of the key. `None` if the session may not see the security log.
     pub events: Option<EventTable>,
@@ -49,7 +49,7 @@ pub struct KeyView {
     pub expires: Option<TimeView>,
     /// Whether the key is live and expires within a week.
     pub expires_soon: bool,
-    /// The settings that have no field of their own.
+    /// The settings that the page shows as texts, such as the spend limit.
     pub facts: Vec<Fact>,
     pub revoked: Option<RevokedView>,
     /// The key that this key replaced. The label is its hint.
@@ -64,7 +64,7 @@ pub struct KeyView {
     pub can_revoke: bool,
 }
 
-/// A setting as text.
+/// A setting: its label, and its value in words.
 pub struct Fact {
     pub label: &'static str,
     pub text: String,

@@ -37,21 +37,22 @@ pub struct KeyFormPage {
     pub max_keys: usize,
 }
 
-/// The fields with their input. The name of a field is also its id.
+/// The fields with their input.
 pub struct KeyFields {
     pub name: Field,
     /// The chosen access: `read`, `write` or `custom`.
     pub access: String,
     pub access_error: Option<String>,
-    /// Scopes, separated by spaces.
+    /// The custom scopes, separated by spaces.
     pub scopes: Field,
     /// Each label includes the day of the expiry in UTC.
     pub expires: Vec<Choice>,
     pub expires_error: Option<String>,
-    /// The last day of the key, as `YYYY-MM-DD`.
+    /// The last day on which the key works, as `YYYY-MM-DD`, or empty.
     pub expires_on: Field,
-    /// The first and the last valid day: `YYYY-MM-DD`.
+    /// The earliest day that `expires_on` accepts, as `YYYY-MM-DD`.
     pub expires_min: String,
+    /// The latest day that `expires_on` accepts, as `YYYY-MM-DD`.
     pub expires_max: String,
     /// The amount of the spend limit, as a decimal string, or empty.
     pub limit_amount: Field,

@@ -11,16 +11,16 @@ use crate::web::format::TimeView;
 pub struct KeyShownPage {
     pub frame: Frame,
     pub new_key: NewKey,
-    /// The key that the new key replaces. `None` after a creation.
+    /// The key that the new key replaces. `None` if the owner did not rotate a key.
     pub rotated: Option<RotatedKey>,
     /// Whether the new key is disabled, because the old key was disabled.
     pub disabled: bool,
 }
 
-/// A key and its plaintext.
+/// A new key, its plaintext, and the examples that use it.
 pub struct NewKey {
     pub head: KeyHead,
-    /// The plaintext of the key.
+    /// The key's plaintext, which no later page shows.
     pub text: String,
     /// The environment variable for the key: the slug in capitals and `_API_KEY`, such as
     /// `TRONAGG_API_KEY`.
@@ -29,9 +29,9 @@ pub struct NewKey {
     pub example_url: String,
 }
 
-/// The rotated key.
+/// The old key of a rotation.
 pub struct RotatedKey {
     pub head: KeyHead,
-    /// The end of the grace period. `None` if the key has none.
+    /// The end of the grace period. `None` if the key no longer works.
     pub works_until: Option<TimeView>,
 }

@@ -1,6 +1,6 @@
 //! Views of a key that several pages share.
 
-/// The data that identifies a key.
+/// The texts by which an owner recognizes a key, and the URL of its page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHead {
     /// The id of the key: `key_…`
@@ -13,14 +13,14 @@ pub struct KeyHead {
     pub url: String,
 }
 
-/// The state of a key.
+/// The state of a key, which a badge shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
     /// Tollgate accepts the key.
     Active,
-    /// Tollgate refuses the key until its owner enables it.
+    /// Tollgate refuses the key until it is enabled again.
     Disabled,
-    /// Tollgate refuses the key until the platform activates the account.
+    /// Tollgate refuses the key until the platform reactivates the account.
     Suspended,
     /// Tollgate accepts the key until its grace period ends.
     RotatedOut,
@@ -51,7 +51,7 @@ impl KeyState {
     }
 }
 
-/// The access of a key.
+/// The access that the scopes of a key grant, in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Access {
     /// One of the labels of [`Access::of`].
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn view_of_access_shows_a_label_and_keeps_its_scopes() {
+    fn label_replaces_a_single_read_or_write_scope_and_other_scopes_are_listed() {
         let of = |scopes: &[&str]| Access::of(scopes.iter().map(|&scope| scope.into()).collect());
         assert_eq!(of(&["read"]).label, "Read-only");
         assert_eq!(of(&["write"]).label, "Read and write");

@@ -16,7 +16,7 @@ pub struct KeysPage {
     pub frame: Frame,
     /// The number of keys that count toward the cap.
     pub live_count: usize,
-    /// The cap.
+    /// The maximum number of keys that count toward the cap.
     pub max_keys: usize,
     /// The keys, newest first.
     pub keys: Vec<KeyRow>,
@@ -26,9 +26,9 @@ pub struct KeysPage {
     pub search: Option<SearchForm>,
     /// Whether the account has keys, but none matches the search.
     pub nothing_found: bool,
-    /// Whether the list omits older keys, because the account has very many.
+    /// Whether the list omits older keys, because it contains only the newest 2,000 keys.
     pub shows_newest: bool,
-    /// Whether keys in the list were rotated, so that they do not count toward the cap.
+    /// Whether the list contains rotated keys, which do not count toward the cap.
     pub rotated_out: bool,
     pub previous_url: Option<String>,
     pub next_url: Option<String>,
@@ -45,18 +45,18 @@ impl KeysPage {
     }
 }
 
-/// One key of the list.
+/// A row of the list.
 pub struct KeyRow {
     pub head: KeyHead,
     pub access: Access,
     pub state: KeyState,
-    /// The day of the creation.
+    /// The day on which the key was created.
     pub created: TimeView,
     /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
     /// The moment of the expiry. A date alone would be misleading, because a key whose last day is
-    /// 31 December expires at the beginning of 1 January. In the last week, the relative time is
-    /// added. `None` if the key never expires.
+    /// 31 December expires at the beginning of 1 January. In the last week before the expiry, the
+    /// relative time is added. `None` if the key never expires.
     pub expires: Option<TimeView>,
     /// Whether the key is live and expires within a week.
     pub expires_soon: bool,
@@ -68,7 +68,7 @@ pub struct KeyRow {
 
 /// The activity of a key in the last 24 hours: the current hour, and the 23 hours before it.
 pub struct KeyFigures {
-    /// The number of calls, such as `1,204`.
+    /// The number of calls, such as `1,204 calls`.
     pub calls: String,
     /// The number of refused calls, such as `3`. `None` if no call was refused.
     pub refused: Option<String>,

@@ -1,4 +1,4 @@
-//! A page with one message: what went wrong, and where to go next.
+//! The page with one message, which describes a failure and the next step.
 
 use askama::Template;
 
@@ -11,10 +11,10 @@ use crate::web::links::Link;
 pub struct MessagePage {
     pub frame: Frame,
     pub heading: String,
-    /// The paragraphs.
+    /// The paragraphs below the heading.
     pub text: Vec<String>,
     /// The button below the text.
     pub link: Option<Link>,
-    /// The request id for support.
+    /// The request's id, which the user can send to support. `None` if the page does not show it.
     pub request_id: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! The contents of the pages: a template struct for each page, and the views of a key that pages
 //! share.
 //!
-//! The structs contain the texts that the pages show. Handlers fill the structs, and templates escape the
-//! texts.
+//! The structs contain the texts that the pages show. Handlers fill the structs. The templates
+//! escape the texts.
 
 pub mod balance;
 pub mod compromised;

@@ -1,7 +1,7 @@
 //! Notices that confirm a change after a redirect. Anyone can create a link to a page with a
 //! notice, so handlers show a notice only if it is true.
 
-/// One sentence in a live region.
+/// The text that confirms a change. Screen readers announce it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Notice {
     pub text: &'static str,

@@ -11,14 +11,14 @@ use crate::web::{fields::Field, format::TimeView};
 pub struct PurchasesPage {
     pub frame: Frame,
     pub key: KeyHead,
-    /// The field `since`: `YYYY-MM-DD`, or empty.
+    /// The first day of the listed purchases, as `YYYY-MM-DD`, or empty for all purchases.
     pub since: Field,
     /// The search text for references, descriptions and ids.
     pub search: String,
-    /// Maximum length of the search text.
+    /// Maximum length of the search text, in characters.
     pub search_length: usize,
     pub table: PurchaseTable,
-    /// The URL of the CSV file.
+    /// The URL of the CSV file with all purchases since that day.
     pub csv_url: String,
 }
 
@@ -27,9 +27,9 @@ pub struct PurchasesPage {
 #[template(path = "dashboard/parts/purchase_table.html")]
 pub struct PurchaseTable {
     pub rows: Vec<PurchaseRow>,
-    /// The text if there are no purchases.
+    /// The text that replaces the table if there are no purchases.
     pub empty: String,
-    /// The URL of older purchases.
+    /// The URL of the page with older purchases. `None` on the last page.
     pub next_url: Option<String>,
 }
 
@@ -45,6 +45,6 @@ pub struct PurchaseRow {
     pub refunded: Option<String>,
     pub reference: Option<String>,
     pub description: Option<String>,
-    /// The balance with its currency.
+    /// The account's balance after the purchase, with its currency.
     pub balance_after: String,
 }

@@ -16,7 +16,7 @@ pub struct SearchForm {
     pub search_length: usize,
     /// The orders of the list. Empty if the list has only one order.
     pub sorts: Vec<Choice>,
-    /// The parameters that a search keeps.
+    /// The names and values of the URL parameters that a search keeps.
     pub kept: Vec<(&'static str, String)>,
     /// Whether a search or another order is applied.
     pub active: bool,

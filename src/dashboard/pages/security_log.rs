@@ -1,4 +1,4 @@
-//! The page of the security log, and the table of audit events.
+//! The page that shows the security log, and the table of audit events.
 
 use askama::{Template, filters::HtmlSafe};
 
@@ -19,11 +19,11 @@ pub struct SecurityLogPage {
 #[template(path = "dashboard/parts/event_table.html")]
 pub struct EventTable {
     pub rows: Vec<EventRow>,
-    /// Whether all events are of one key. If so, the table omits the column for the key.
+    /// Whether all events concern one key. If so, the table omits the column for the key.
     pub of_one_key: bool,
-    /// The text if there are no events.
+    /// The text that replaces the table if there are no events.
     pub empty: String,
-    /// The URL of older events.
+    /// The URL of the page with older events. `None` on the last page.
     pub next_url: Option<String>,
 }
 

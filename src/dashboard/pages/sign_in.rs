@@ -10,15 +10,15 @@ use crate::web::{fields::Field, format::TimeView, links::Link};
 #[template(path = "dashboard/sign_in.html")]
 pub struct SignInPage {
     pub frame: Frame,
-    /// The path that receives the address. It is the path of this page.
+    /// The path that receives the address, which is also the path of this page.
     pub action: String,
-    /// The field `address`.
+    /// The address, as the visitor typed it, and the error in it.
     pub address: Field,
     /// Whether the first sign-in creates the account.
     pub creates: bool,
 }
 
-/// The response to the address: the message to sign.
+/// The page with the message to sign, which is the response to the address.
 #[derive(Template)]
 #[template(path = "dashboard/signature.html")]
 pub struct SignaturePage {
@@ -29,11 +29,11 @@ pub struct SignaturePage {
     pub back_url: String,
     pub address: String,
     pub nonce: String,
-    /// The exact bytes to sign.
+    /// The message to sign, byte for byte.
     pub message: String,
     /// The time at which the message expires.
     pub expires: TimeView,
-    /// The field `signature`.
+    /// The signature, which is initially empty, and the error in the previous signature.
     pub signature: Field,
 }
 
@@ -54,14 +54,14 @@ pub struct EnterPage {
     pub token: String,
 }
 
-/// An account with its platform.
+/// An account and its platform, as the confirmation page shows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountName {
-    /// The whole id.
+    /// The account's external id in full.
     pub full: String,
-    /// Shortened in the middle.
+    /// The external id, shortened in the middle.
     pub short: String,
-    /// The platform, such as `TronAgg (test)`.
+    /// The name of the platform, such as `TronAgg (test)`.
     pub platform: String,
 }
 

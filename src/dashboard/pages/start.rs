@@ -13,6 +13,6 @@ pub struct StartPage {
     pub version: &'static str,
     /// Whether the service serves its documentation.
     pub docs: bool,
-    /// Whether the service can answer requests.
+    /// Whether the readiness check succeeds.
     pub ready: bool,
 }
