@@ -10,14 +10,14 @@ use crate::{
     store::{ApiKey, StoreError},
 };
 
-/// Maximum number of live keys of an account: the highest cap, and the same number of keys in their
+/// Maximum number of live keys of an account. It is the highest cap, plus as many rotated keys in a
 /// grace period.
 pub const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
 
 /// Maximum number of keys that other pages show by name. Older keys appear with their ids.
 const NAMED: i64 = 200;
 
-/// Returns all live keys, newest first. The tenant's cap limits their number. The same number of
+/// Returns all live keys, newest first. The tenant's cap limits their number. In addition, as many
 /// rotated keys may be in a grace period.
 pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, live) = (visitor.tenant(), visitor.account(), KeyStatusFilter::Live);
@@ -42,15 +42,15 @@ pub fn count_toward_cap(live: &[ApiKey]) -> usize {
     live.iter().filter(|key| key.rotated_to.is_none()).count()
 }
 
-/// How long a page about keys waits for details that it can omit.
+/// Time limit for reading details that a page about keys can omit.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// When keys were last used.
+/// The times of the last uses. A key that was never used has no entry.
 pub struct LastUses(BTreeMap<KeyId, Timestamp>);
 
 impl LastUses {
     /// Reads the last uses of these keys. If the database fails or takes too long, only the
-    /// recorded uses count, because owners revoke keys on these pages.
+    /// recorded uses count. Owners revoke keys on these pages, so the pages must not fail.
     pub async fn read(state: &AppState, visitor: &Visitor, keys: &[ApiKey]) -> Self {
         let (tenant, account) = (visitor.tenant(), visitor.account());
         let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
@@ -73,7 +73,7 @@ impl LastUses {
     }
 }
 
-/// Returns the maximum number of live keys.
+/// Returns the account's cap, which is the maximum number of live keys, not counting rotated keys.
 pub fn cap(visitor: &Visitor) -> usize {
     usize::from(visitor.tenant().policy.max_keys.get())
 }

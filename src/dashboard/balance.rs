@@ -50,7 +50,7 @@ pub async fn get(
 }
 
 /// `GET /dashboard/balance.csv`: all entries that the filters select. If a filter is invalid,
-/// responds with the page and its errors.
+/// responds with the page, which shows the errors.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn export(
     State(state): State<AppState>,
@@ -160,7 +160,8 @@ async fn entries(
     Ok(scan.finish(|entry| entry.seq))
 }
 
-/// Whether the reference of the entry, or the id of its purchase, credit or refund, matches.
+/// Whether the search matches the reference of the entry, or the id of its purchase, credit or
+/// refund.
 fn is_found(search: &Search, entry: &LedgerEntry) -> bool {
     let reference = entry.reference.as_ref().map(|reference| reference.as_str());
     search.matches(reference.into_iter().chain([entry.cause.to_string().as_str()]))
@@ -217,7 +218,8 @@ fn next_url(query: &Form, seq: i64) -> String {
     link("/dashboard/balance", &parameters)
 }
 
-/// Returns the URL of the file with all entries that the filters select. The search does not apply.
+/// Returns the URL of the file with all entries that the filters select. The search text does not
+/// restrict the file.
 fn csv_url(query: &Form) -> String {
     let names = ["from", "to", "key", "kind"];
     link("/dashboard/balance.csv", &names.map(|name| (name, query.text(name))))

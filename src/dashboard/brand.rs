@@ -20,7 +20,7 @@ use crate::{
     web::{failure::Failure, paths::InPath, respond::FOR_EVER},
 };
 
-/// Browsers cache a colour for a day only, because a later version may derive other shades from it.
+/// Browsers cache a colour only for a day, because a later version may derive other shades from it.
 const FOR_A_DAY: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
 
@@ -61,7 +61,7 @@ pub fn tenant_frame(
     }
 }
 
-/// Serves the style sheet of a colour. It depends only on the path.
+/// Serves the style sheet of a colour. The style sheet depends only on the path.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
     let digits = file.strip_suffix(".css").ok_or(Failure::NotFound)?;
@@ -72,7 +72,8 @@ pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
     Ok(([css_type, FOR_A_DAY], css).into_response())
 }
 
-/// Each property has a value for the light and one for the dark theme.
+/// Returns the CSS custom properties of a palette. Each property has one value for the light theme
+/// and one for the dark theme.
 fn properties(palette: Palette) -> String {
     let Palette { light, dark } = palette;
     let property = |name: &str, shade: fn(Shades) -> Rgb| {

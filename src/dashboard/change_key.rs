@@ -86,8 +86,8 @@ pub async fn change(
         ),
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "The service is temporarily unavailable. Your changes may or may not be saved. \
-                 Save them again in a moment.",
+                "The service is temporarily unavailable. Your changes may or may not have been \
+                 saved. Save them again in a moment.",
             );
             return unanswered(error, &page(&visitor, &key, &form));
         }

@@ -26,8 +26,9 @@ pub enum Cookie {
 }
 
 impl Cookie {
-    /// With the prefix `__Host-`, no other host and no plain connection can set the cookie. The
-    /// prefix requires `Secure`, which is impossible on a loopback address without TLS.
+    /// Returns the name of the cookie. With the prefix `__Host-`, no other host and no plain
+    /// connection can set the cookie. The prefix requires `Secure`, which is impossible on a
+    /// loopback address without TLS.
     fn name(self, secure: bool) -> &'static str {
         match (self, secure) {
             (Self::Session, true) => "__Host-tollgate_session",
@@ -59,7 +60,8 @@ impl Cookie {
     }
 }
 
-/// The platform of the last sign-in. It is not secret, and it is trusted no more than a path.
+/// The platform of the last sign-in. The cookie is not secret. Its content is no more trustworthy
+/// than a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastSignIn {
     pub slug: Slug,

@@ -1,4 +1,4 @@
-//! Sign-in by a dashboard link, and sign-out.
+//! Sign-in with a dashboard link, and sign-out.
 
 use axum::{
     body::Body,
@@ -44,8 +44,8 @@ use crate::{
 const KEYS: &str = "/dashboard/keys";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 
-/// `GET /dashboard`: redirects to the first page that the session may open. Without a session, the
-/// list of keys says how to sign in.
+/// `GET /dashboard`: redirects to the first page that the session may open. Without a session,
+/// redirects to the list of keys, which redirects to the signed-out page.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn home(visitor: Result<Visitor, Failure>) -> Response {
     see_other(visitor.map_or(KEYS, |visitor| first_page(visitor.session().rights)))
@@ -57,10 +57,11 @@ pub async fn home_with_slash() -> Response {
     see_other("/dashboard")
 }
 
-/// `GET /dashboard/enter?token=…`: uses the link if the browser follows it from one of the tenant's
-/// own pages. Otherwise a page asks for confirmation, and only its form uses the link. So another
-/// site cannot sign a visitor in to its own account, and an email scanner or a chat preview does not
-/// use up the link. A browser that is signed in to another account always gets that page.
+/// `GET /dashboard/enter?token=…`: uses the link if the browser follows it from a page of the
+/// tenant. Otherwise, a page asks for confirmation, and only its form uses the link. So another
+/// site cannot sign a visitor in to its own account, and an email scanner or a chat preview does
+/// not use up the link. A browser that is signed in to another account always gets the confirmation
+/// page.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn enter(
     State(state): State<AppState>,
@@ -108,7 +109,7 @@ pub struct LinkForm {
 }
 
 /// Only a page of this service can submit the form, so it needs no token of its own. If the browser
-/// has a session, which the form ends, the form carries the CSRF token of that session.
+/// has a session, the form ends it, so the form carries the CSRF token of that session.
 impl FromRequest<AppState> for LinkForm {
     type Rejection = Failure;
 
@@ -133,7 +134,7 @@ impl FromRequest<AppState> for LinkForm {
     }
 }
 
-/// `POST /dashboard/enter`: uses the link, and closes the earlier session of the browser.
+/// `POST /dashboard/enter`: uses the link, and ends the browser's earlier session.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn confirm(
     State(state): State<AppState>,
@@ -168,8 +169,8 @@ fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
 }
 
 /// Responds with the page for a used or expired link. The page links to the dashboard if the
-/// browser has a session, or to the platform's own page if the link has expired and is not deleted
-/// yet.
+/// browser has a session, or to the platform's site if the link has expired but has not been
+/// deleted yet.
 async fn show_dead_link(
     state: &AppState,
     found: FoundLink,

@@ -68,7 +68,8 @@ pub fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
     }
 }
 
-/// Returns the key that an event is about: its target, or the key that placed its hold.
+/// Returns the key that an event concerns. It is the target of the event, or the key that placed
+/// the voided hold.
 fn key_of(event: &AuditEvent) -> Option<KeyId> {
     let of_hold = || event.detail["key_id"].as_str().and_then(|id| id.parse().ok());
     event.target.and_then(AuditTarget::api_key).or_else(of_hold)
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn details_that_mean_nothing_to_the_owner_are_left_out() {
+    fn details_without_meaning_for_the_owner_are_omitted() {
         let detail = json!({"reason": null, "unknown": "x", "way": "wallet"});
         assert_eq!(lines(AuditAction::SessionOpen, &detail), ["With a wallet"]);
         assert_eq!(

@@ -58,7 +58,7 @@ fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
     }
 }
 
-/// Responds with the form and its input (503), because the database did not answer.
+/// Responds (503) with the form and its input, because the database did not answer.
 pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
     let problem = Problem::from(error);
     let response = show_with(problem.status(), page)?;

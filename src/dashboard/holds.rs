@@ -88,8 +88,8 @@ pub async fn ask_to_void(
     show(&VoidPage { frame, hold: row(&visitor, hold, &names) })
 }
 
-/// `POST /dashboard/holds/{hold_id}/void`: also allowed while the account is suspended, because it
-/// gives no key more access.
+/// `POST /dashboard/holds/{hold_id}/void`: voids a hold. The form also works while the account is
+/// suspended, because a void gives no key more access.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %hold_id))]
 pub async fn void(
     State(state): State<AppState>,
@@ -112,7 +112,8 @@ pub async fn void(
     }
 }
 
-/// Returns the navigation entry of holds: the balance, or the keys if the session may not see it.
+/// Returns the navigation entry of holds: the balance, or the keys if the session may not see the
+/// balance.
 fn nav(visitor: &Visitor) -> Nav {
     if visitor.may(DashboardRight::Audit) { Nav::Balance } else { Nav::Keys }
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// Returns a digest of the settings that the form changes. A form carries the digest of the
 /// settings that it showed. A redirect carries the digest of the saved settings. Only this session
-/// can compute it.
+/// can compute the digest.
 pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
     let settings = json!([key.id, key.settings.audited(visitor.currency())]).to_string();
     let mut hasher = Sha256::new();

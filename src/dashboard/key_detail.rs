@@ -1,4 +1,4 @@
-//! The page of a key: its settings, its usage, its purchases and its audit events.
+//! The page that shows the settings, the usage, the purchases and the audit events of a key.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn complete_form_is_read_into_a_key() {
+    fn complete_form_becomes_the_settings_of_a_key() {
         let (fields, form) = read(
             "name=+bot+1+&access=custom&scopes=purchases:read,+orders:write&scopes=a:read\
              &expires=date&expires_on=2026-12-31&limit_amount=+1.5&limit_period=month",

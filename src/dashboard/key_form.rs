@@ -26,7 +26,7 @@ pub struct Place {
     pub keep: Option<String>,
 }
 
-/// Returns the page with the form of a key and its input.
+/// Returns the page with the form of a key and the input in its fields.
 pub fn key_form_page(
     visitor: &Visitor,
     form: &Form,
@@ -50,7 +50,8 @@ pub fn key_form_page(
 }
 
 /// Returns the single-use token of a form that creates a key: the submitted token, or a new one.
-/// Only a created key spends the token, so the form can be submitted again after a failure.
+/// The store spends the token only when it creates a key, so the form can be submitted again after
+/// a failure.
 pub fn form_token(form: &Form) -> Result<String, Failure> {
     let token = form.single_use().or_else(|_| entropy::new_session_token())?;
     Ok(token.expose().to_owned())

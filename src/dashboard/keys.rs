@@ -1,5 +1,4 @@
-//! The list of an account's keys, and the actions that need only a button: disable, enable and
-//! revoke.
+//! The list of an account's keys, and the forms that disable, enable or revoke a key.
 
 use std::{cmp::Reverse, collections::BTreeMap, error::Error};
 
@@ -146,8 +145,8 @@ async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame 
     visitor.frame("API Keys", Nav::Keys)
 }
 
-/// Reads the activity of these keys. The list appears without it if the read fails or takes too
-/// long, because owners revoke keys on this page.
+/// Reads the activity of these keys. If the read fails or takes too long, the list appears without
+/// the activity, because owners revoke keys on this page.
 async fn activity(
     state: &AppState,
     visitor: &Visitor,

@@ -1,11 +1,11 @@
 //! The dashboard: server-rendered pages for the owner of an account, which work without JavaScript.
 //!
-//! [`routes()`] defines all routes and layers. A handler loads data of the session's account
+//! [`routes()`] defines all routes and layers. A handler loads the data of the session's account
 //! ([`session`]), fills a struct of [`pages`], and renders its template. A submitted form arrives
 //! as a [`submission`]. The types of `domain` parse its fields, as they parse the bodies of the
-//! API. A successful change redirects, so that a reload does not repeat it. A page that shows a
-//! key's plaintext is an exception. It is the response to its form, and the form creates only one
-//! key.
+//! API. After a successful change, the response is a redirect, so that a reload does not repeat the
+//! change. A page that shows a key's plaintext is an exception. It is the response to its form, and
+//! the form creates only one key.
 //!
 //! Architecture invariant: with a session, no request names a tenant or an account. No page
 //! contains an inline script or style, or loads anything from another origin.

@@ -1,4 +1,4 @@
-//! Creates a key: the form, and the page that shows the key's plaintext once.
+//! Creates a key. The response to the form shows the key's plaintext once.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// The default lifetime in days.
+/// The lifetime in days that the form of a new key preselects.
 const OFFERED_LIFE: &str = "90";
 
 /// `GET /dashboard/keys/new`
@@ -83,8 +83,8 @@ pub async fn create(
         }
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "The service is temporarily unavailable. The key may or may not exist. Submit this \
-                 form again in a moment. It creates at most one key.",
+                "The service is temporarily unavailable. The key may or may not have been created. \
+                 Submit this form again in a moment. It creates at most one key.",
             );
             unanswered(error, &create_page(&visitor, &form, None)?)
         }

@@ -42,7 +42,7 @@ impl FromRequestParts<AppState> for Platform {
 }
 
 impl Platform {
-    /// Finds a platform, if its accounts may sign in with a wallet.
+    /// Finds a platform whose accounts may sign in with a wallet. Any other platform is not found.
     pub async fn find(
         state: &AppState,
         slug: &Slug,

@@ -42,7 +42,7 @@ pub async fn list(
 }
 
 /// `GET /dashboard/keys/{key_id}/purchases.csv`: all purchases since a moment. If the moment is
-/// invalid, responds with the page and its error.
+/// invalid, responds with the page, which shows the error.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn export(
     State(state): State<AppState>,
@@ -54,7 +54,7 @@ pub async fn export(
     if !query.is_right() {
         return page(&state, &visitor, key_id, &query, since).await;
     }
-    // Checks that the account has the key before the file begins.
+    // Checks that the key belongs to the account before the file begins.
     state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     Ok(download(&state, &visitor, Lines::Purchases { key_id, since, before: None }))
 }

@@ -34,7 +34,7 @@ use crate::{
 /// The grace periods that the form offers, in seconds.
 const GRACES: [i64; 4] = [0, 3_600, 86_400, 604_800];
 
-/// The default grace period in seconds: a day.
+/// The grace period in seconds that the form preselects: one day.
 const OFFERED_GRACE: &str = "86400";
 
 /// `GET /dashboard/keys/{key_id}/rotate`
@@ -75,8 +75,8 @@ pub async fn rotate(
     let claim = FormClaim { session: visitor.session().id, form: &single_use };
     match visitor.handle(&state).rotate_api_key_by_form(&claim, key_id, &text, grace).await {
         Ok(key) => {
-            // The handler computes the end instead of reading it, because no failure may prevent
-            // the page that shows the new key.
+            // The handler computes the end of the grace period instead of reading it from the
+            // database, because no failure may prevent the page that shows the new key.
             let end = end_of_grace(key.created_at, grace, old.settings.expires_at);
             show(&KeyShownPage {
                 frame: visitor.frame("Your new API key", Nav::Keys),
@@ -100,8 +100,8 @@ pub async fn rotate(
         }
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "The service is temporarily unavailable. The key may or may not be rotated. Submit \
-                 this form again in a moment. It creates at most one key.",
+                "The service is temporarily unavailable. The key may or may not have been rotated. \
+                 Submit this form again in a moment. It creates at most one key.",
             );
             unanswered(error, &page(&visitor, &old, &form)?)
         }

@@ -85,8 +85,8 @@ fn account_pages() -> Router<AppState> {
         .route("/keys/{key_id}/purchases.csv", get(purchases::export))
 }
 
-/// Returns the routes for the keys and the holds of the account. Each handler requires a session
-/// here, too.
+/// Returns the routes for the keys and the holds of the account. Each of these handlers requires a
+/// session, too.
 fn key_pages() -> Router<AppState> {
     Router::new()
         .route("/keys", get(keys::list))

@@ -1,4 +1,4 @@
-//! Searches, sorts and cuts the lists of the pages.
+//! Searches, sorts and paginates the lists of the pages.
 
 use axum::response::Response;
 
@@ -8,7 +8,7 @@ use crate::{
     web::{fields::Choice, forms::Form, links::link, respond::see_other},
 };
 
-/// Maximum length of a search text, in characters. The rest is ignored.
+/// Maximum length of a search text, in characters. Further characters are ignored.
 pub const MAX_CHARACTERS: usize = 100;
 
 /// Maximum number of items that one request reads while it searches.
@@ -23,8 +23,9 @@ pub const LENGTH: usize = 50;
 /// A list with more items than this has a search form.
 pub const SHORT: usize = 8;
 
-/// If the search is a whole API key, returns a redirect to the same list with the hint of the key
-/// in its place. So no page or link repeats the key, and it leaves the browser's address bar.
+/// If the search is a whole API key, returns a redirect to the same list, which searches for the
+/// key's hint instead. No page or link then repeats the key, and the browser's address bar no
+/// longer shows it.
 pub fn without_key(path: &str, query: &Form) -> Option<Response> {
     let key = KeyText::parse(query.text("q").trim()).ok()?;
     let hint = key.hint();
@@ -65,7 +66,7 @@ impl Search {
     }
 }
 
-/// Fills one page of a list that is read part by part, because it may have any length.
+/// Fills one page of a list that is read part by part, because the list can have any length.
 ///
 /// Without a search, the first part fills the page. With a search, parts are read until the page is
 /// full, the list ends, or 2,000 items are read.
@@ -79,7 +80,7 @@ pub struct Scan<T, C> {
 }
 
 impl<T, C: Copy> Scan<T, C> {
-    /// Begins an empty page of at most `length` items that continues after `start`.
+    /// Creates an empty page of at most `length` items. The items begin after `start`.
     pub fn new(search: &Search, length: usize, start: Option<C>) -> Self {
         Self {
             length,

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// The rights that a route requires. For every route that takes a [`Visitor`], `routes.rs` states
-/// the rights. Otherwise the route fails for every session.
+/// the rights. A route without rights fails for every session.
 #[derive(Clone, Copy, Debug)]
 pub enum Needs {
     /// Any session.
@@ -97,7 +97,7 @@ impl Visitor {
         self.tenant().id == target.tenant.id && *self.account() == target.account
     }
 
-    /// Returns the database's clock when the session was read.
+    /// Returns the time by the database's clock when the session was read.
     pub fn now(&self) -> Timestamp {
         self.session.now
     }
@@ -212,8 +212,8 @@ fn field_label(field: &str) -> Option<&'static str> {
     })
 }
 
-/// Without a live session, a page redirects to the signed-out page. A form gets the same text as
-/// its response, because a redirect would lose the form.
+/// Without a live session, a page redirects to the signed-out page. A form gets the text of that
+/// page as its response, because a redirect would lose the form.
 impl FromRequestParts<AppState> for Visitor {
     type Rejection = Failure;
 
@@ -238,7 +238,7 @@ impl FromRequestParts<AppState> for Visitor {
     }
 }
 
-/// Counts a request among those in flight of its session, once the session is known.
+/// Counts a request as one of its session's requests in flight, once the session is known.
 #[derive(Clone)]
 struct SessionInFlight {
     in_flight: InFlight,
@@ -246,7 +246,7 @@ struct SessionInFlight {
 }
 
 impl SessionInFlight {
-    /// Counts the request once.
+    /// Counts the request, unless it is already counted.
     fn enter(&self, session: SessionId) -> Result<(), Failure> {
         let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
         if entered.is_none() {

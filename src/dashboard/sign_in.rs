@@ -59,7 +59,7 @@ impl Platform {
         }
     }
 
-    /// Responds with the address page and how long to wait (429).
+    /// Responds (429) with the page that asks for the address. Its error says how long to wait.
     fn too_many(
         &self,
         browser: &SessionToken,
@@ -138,7 +138,7 @@ pub async fn ask(
         None => entropy::new_session_token()?,
     };
     let response = show_with(StatusCode::OK, &platform.address_page(&browser, &Form::default()))?;
-    // A browser that has the cookie gets it again, for another ten minutes.
+    // If the browser already has the cookie, the response renews it for another ten minutes.
     let cookie = Cookie::SignIn.set(&browser, state.public_url().is_secure());
     Ok(with_cookies(response, [cookie]))
 }
@@ -228,7 +228,8 @@ impl Asked<'_> {
         self.state.store().finish_sign_in(tenant, &attempt, session, origin, check).await
     }
 
-    /// Responds with a new message and the error of the last signature, or with how long to wait.
+    /// Responds with a new message and the error in the last signature. After too many attempts,
+    /// responds with the time to wait instead.
     async fn show_message(
         &self,
         status: StatusCode,
@@ -255,7 +256,7 @@ impl Asked<'_> {
             nonce: nonce.expose().to_owned(),
             message: platform.message(self.state, address, &nonce, issued_at),
             expires: format::moment(expires_at, Some(issued_at)),
-            // The last signature is useless for the new message.
+            // The last signature is not valid for the new message.
             signature: Field { value: String::new(), error: form.error("signature") },
         };
         show_with(status, &page)

@@ -47,7 +47,7 @@ function themeSwitch() {
   label();
 }
 
-// Shows times in the viewer's time zone. The title of each time stays in UTC, and a button shows UTC without hovering.
+// Shows times in the viewer's time zone. The title of each time stays in UTC, and a button switches all times to UTC.
 function localTimes() {
   const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const two = (number) => String(number).padStart(2, "0");
@@ -142,7 +142,7 @@ function gates() {
 }
 
 // A page that shows a secret in the response to a POST. A reload opens another page instead of
-// sending the form again. Leaving the page removes the secret, also from the back/forward cache.
+// sending the form again. Leaving the page removes the secret, including from the back/forward cache.
 function shownOnce() {
   const page = document.querySelector("[data-replace-url]");
   if (!page) return;
