@@ -17,10 +17,10 @@ pub const DARK_SURFACE: Rgb = Rgb([0x26, 0x2c, 0x36]);
 const WHITE: Rgb = Rgb([0xff; 3]);
 const BLACK: Rgb = Rgb([0; 3]);
 
-/// Number of steps from a colour to black or white. The search for a shade tries each of them.
+/// Number of steps from a colour to black or white. The search for a shade tries each step.
 const STEPS: u16 = 64;
 
-/// An sRGB colour.
+/// An sRGB colour: its red, green and blue channels, from 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rgb(pub [u8; 3]);
 

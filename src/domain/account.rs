@@ -107,7 +107,7 @@ text_enum! {
 
 /// The internal id of an account: the UUIDv5 of its tenant and its external id.
 ///
-/// Every node can compute the id without a lookup. The rows of an account can be partitioned by it.
+/// Every node can compute the id without a lookup. Tables can be partitioned by this id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AccountId(Uuid);
 

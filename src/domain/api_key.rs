@@ -210,7 +210,7 @@ impl KeyHash {
         &self.0
     }
 
-    /// Returns the tag that nodes use to announce a change of the key.
+    /// Returns the tag that nodes use to announce a change to the key.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "32 bytes have a prefix of 8 bytes")]
     pub fn tag(&self) -> KeyTag {
@@ -251,8 +251,8 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// The prefix, the first four characters of the body, `…`, and the last four. The hint helps people
-/// to distinguish keys, but does not reveal the other 35 characters of the body.
+/// The prefix, the first four characters of the body, `…`, and the last four characters. The hint
+/// helps people to distinguish keys, but does not reveal the other 35 characters of the body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHint(String);
 

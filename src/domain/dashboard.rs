@@ -90,10 +90,10 @@ pub fn link_url(public_url: &WebOrigin, token: &SessionToken) -> String {
     format!("{public_url}/dashboard/enter?token={}", token.expose())
 }
 
-/// Time within which a user has to sign a sign-in message, in seconds.
+/// Time in seconds within which a user has to sign a sign-in message.
 pub const SIGN_IN_SECONDS: i64 = 5 * 60;
 
-/// Time after which a session without requests expires, in seconds.
+/// Time in seconds after which a session without requests expires.
 pub const IDLE_SECONDS: i64 = 30 * 60;
 
 /// Maximum lifetime of a session, in seconds.
@@ -196,7 +196,7 @@ impl WalletSignIn {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ReturnOrigins(Vec<WebOrigin>);
 
-/// The list has more than [`MAX_RETURN_ORIGINS`] origins, duplicates included.
+/// The list contains more than [`MAX_RETURN_ORIGINS`] origins, duplicates included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must have at most {} origins", MAX_RETURN_ORIGINS)]
 pub struct TooManyOrigins;
@@ -272,7 +272,7 @@ pub struct SignInMessage<'a> {
     pub address: &'a str,
     /// The random text that makes this message valid for one sign-in.
     pub nonce: &'a str,
-    /// The time at which the nonce was created, by the database's clock. The message expires
+    /// The time by the database's clock when the nonce was created. The message expires
     /// [`SIGN_IN_SECONDS`] later.
     pub issued_at: Timestamp,
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Maximum number of open holds of an account. Every batch that places a hold counts the open
-/// holds.
+/// holds, so their number must stay small.
 pub const MAX_OPEN_HOLDS: i32 = 1000;
 
 /// Maximum number of open holds of one key. It prevents one key from using up the account's
@@ -38,7 +38,7 @@ impl HoldLimit {
     }
 }
 
-/// The time for which a hold stays open, in seconds, from one second to one week.
+/// The time in seconds for which a hold stays open, from one second to one week.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HoldSeconds(i32);
 

@@ -1,9 +1,9 @@
 //! Ids. The API uses TypeIDs (spec v0.3), and the code uses UUIDs: version 7, except for ids of
 //! nodes.
 //!
-//! `key_01h455vb4pex5vsknk084sn02q` is a type prefix, `_`, and the 128 bits of the UUID as 26
-//! characters of Crockford base32 in lower case. The
-//! specification is <https://github.com/jetify-com/typeid/tree/main/spec>.
+//! `key_01h455vb4pex5vsknk084sn02q` consists of a type prefix, `_`, and the 128 bits of the UUID as
+//! 26 characters of Crockford base32 in lower case. The specification is
+//! <https://github.com/jetify-com/typeid/tree/main/spec>.
 //!
 //! ```
 //! use tollgate::domain::id::{KeyId, PurchaseId};
@@ -106,7 +106,7 @@ typed_id!(CreditId, "crd", "a credit");
 typed_id!(RefundId, "rfd", "a refund");
 typed_id!(HoldId, "hld", "a hold");
 // Clients never see these ids.
-typed_id!(BatchId, "bat", "operations that are sent to the database together");
+typed_id!(BatchId, "bat", "a batch of operations, which a node sends to the database together");
 typed_id!(AuditEventId, "evt", "an audit event");
 typed_id!(NodeId, "nod", "a node, which is one running `tollgate serve`");
 typed_id!(RequestId, "req", "an HTTP request");

@@ -1,4 +1,4 @@
-//! The settings of an API key, changes of them, and their form in the audit trail.
+//! The settings of an API key, changes to them, and their form in the audit trail.
 
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ pub struct KeySettings {
     pub metadata: Metadata,
 }
 
-/// A change of some settings. A field that is `None` leaves the setting unchanged.
+/// A change to some settings. A field that is `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChange {
     /// The new name.

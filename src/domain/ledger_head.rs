@@ -1,5 +1,5 @@
 //! The newest entry of an account's ledger, as a line of text. An operator keeps such lines outside
-//! the database, and can later check whether the database has lost entries.
+//! the database. With them, the operator can later check whether the database has lost entries.
 
 use std::{fmt, str::FromStr};
 
@@ -29,7 +29,7 @@ use super::{
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LedgerHead {
-    /// The tenant of the account.
+    /// The slug of the account's tenant.
     pub tenant: Slug,
     /// The environment of the tenant.
     pub environment: Environment,

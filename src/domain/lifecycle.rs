@@ -159,7 +159,7 @@ super::schema::named!(
         .maximum(Some(MAX_LIFETIME_SECONDS))
 );
 
-/// Time for which a rotated key is still accepted, in seconds, from 0 to [`MAX_GRACE_SECONDS`].
+/// Time in seconds for which a rotated key is still accepted, from 0 to [`MAX_GRACE_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GraceSeconds(i64);
 

@@ -1,5 +1,5 @@
-//! The types of the service's terms, such as keys, amounts and holds, and the rules that need no
-//! database.
+//! Types for the concepts of the service, such as keys, amounts and holds, and the rules that need
+//! no database.
 //!
 //! No code in this module does I/O, is async, or depends on axum or sqlx. Callers pass in the time
 //! and randomness. Every value of these types is valid, so other code does not check it again.

@@ -2,7 +2,7 @@
 //! that can be submitted only once.
 //!
 //! A token is 32 bytes from a CSPRNG, written as 43 characters of unpadded base64url. The database
-//! stores only the SHA-256 of the token, so that a reader of the database cannot use it.
+//! stores only the SHA-256 of the token, so that a reader of the database cannot use the token.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The text does not belong to a closed set.
+/// The text is not a value of a closed set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownText(&'static [&'static str]);
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_displayed_and_serialized_as_its_text() {
+    fn value_is_displayed_and_serialized_as_its_text() {
         assert_eq!(Pair::Two.to_string(), "two");
         assert_eq!(serde_json::to_value(Pair::ALL).expect("JSON"), serde_json::json!(Pair::TEXTS));
         assert_eq!(Letter::ALL, [Letter::Alpha, Letter::Beta, Letter::Gamma]);

@@ -41,7 +41,7 @@ pub enum SignatureError {
 ///
 /// A public key can be recovered from almost any signature, even from the signature of a different
 /// message or of the older format, which writes 32 as the length of every message. Only the
-/// comparison of the recovered key's address with `address` refuses such a signature.
+/// comparison of the recovered key's address with `address` detects such a signature.
 ///
 /// # Errors
 ///
@@ -119,7 +119,7 @@ mod tests {
     const HELLO_SIGNATURE: &str = "0x0dc0b53d525e0103a6013061cf18e60cf158809149f2b8994a545af65a7004cb1eeaff560e801ab51b28df5d42549aa024c2aa7e9d34de1e01294b9afb5e6c7e1c";
     const ZURICH: &str = "Zürich ✓";
     const ZURICH_SIGNATURE: &str = "0xdb558b611b7f19eb8440266e1cc1250f882841b71ed675b875d171d95fc3f6860b74a046b19100d56d687df8a9a93fb0a676fd2ac525353018055af60d3935281c";
-    /// The test vector whose message is binary.
+    /// A message that consists of binary bytes, in hexadecimal.
     const BYTES: &str = "47173285a8d7341e5e972fc677286384f802f8ef42a5ec5f03bbfa254cb01fad";
     const BYTES_SIGNATURE: &str = "0x7e65909ea47c732a4734bf6c41959761b23a58f4ca34e265428fb4576ee1db402e1e007a9019131a999e9dbbe81cc1f8ba424135a529a1b56220fec02e7647fa1c";
 

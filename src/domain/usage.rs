@@ -24,7 +24,7 @@ text_enum! {
     }
 }
 
-/// The number of requests with each outcome. A number is never negative.
+/// The number of requests with each outcome. No number is negative.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OutcomeCounts([i64; UsageOutcome::ALL.len()]);
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_are_widened_to_whole_steps() {
+    fn ends_of_a_range_are_rounded_outward_to_whole_steps() {
         let (from, to) = (Some("2026-05-05T22:59:59Z"), Some("2026-05-06T00:00:00.000001Z"));
         let hours = whole("2026-05-05T22:00:00Z", "2026-05-06T01:00:00Z");
         assert_eq!(range(from, to, Granularity::Hour), hours);
@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_steps_cover_the_range_without_a_gap(
+        fn steps_cover_the_range_without_a_gap(
             now in 0..253_000_000_000_000_000_i64, length in 1..31 * DAY * MICROS, by_day: bool
         ) {
             let granularity = if by_day { Granularity::Day } else { Granularity::Hour };

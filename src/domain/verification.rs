@@ -73,7 +73,7 @@ impl TryFrom<Denial> for VerificationCode {
 
 impl VerificationCode {
     /// Returns the gate's decision about the key. The gate accepts a key before its charge is
-    /// decided, so a declined charge counts as passed.
+    /// decided, so the decision for a declined charge is [`GateDecision::Passed`].
     #[must_use]
     pub fn decision(self) -> GateDecision {
         match self {

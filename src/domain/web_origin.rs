@@ -1,8 +1,8 @@
 //! Web origins, and links back to them.
 //!
-//! This module decides whether a link is allowed, and a browser follows the link. So the module
-//! refuses every text that a browser could parse differently, such as `\`, spaces, user names, and
-//! other notations of a host.
+//! This module decides whether a link is allowed, but a browser follows the link. For this reason,
+//! the module refuses every text that a browser could parse differently, such as `\`, spaces, user
+//! names, and other notations of a host.
 
 use std::{
     fmt,
