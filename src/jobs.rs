@@ -10,9 +10,9 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// Time limit for stopping all jobs. Before that, the service drains its requests, and afterwards
-/// it closes the database. In total, this takes less than 90 s, which is the stop timeout of the
-/// systemd unit in the book.
+/// Time limit for stopping all jobs. The service first drains its requests. After it has stopped
+/// the jobs, it closes its connections to the database. In total, this takes less than 90 s, which
+/// is the stop timeout of the systemd unit in the book.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Time limit for stopping a job after the others have used up [`STOP_TIMEOUT`].
@@ -73,7 +73,7 @@ impl Jobs {
         self.running.push(Job { name, stop, task });
     }
 
-    /// Becomes ready with the name of a job that has ended by itself. No job should do that.
+    /// Becomes ready with the name of a job that has ended by itself. No job should end by itself.
     pub fn one_ended(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut ended = self.ended.subscribe();
         async move {

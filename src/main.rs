@@ -11,7 +11,8 @@ use tollgate::{
 };
 
 /// The allocator. A request needs dozens of small allocations, and a cached key needs two. For
-/// these, mimalloc takes half the time of the system's allocator, and has less overhead.
+/// these allocations, mimalloc takes half the time of the system's allocator, and has less
+/// overhead.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -107,7 +107,7 @@ impl Visitor {
         &self.origin
     }
 
-    /// Returns a handle for changes of the session's account.
+    /// Returns a handle for changes to the session's account.
     pub fn handle<'a>(&'a self, state: &'a AppState) -> AccountHandle<'a> {
         state.store().account(self.tenant(), self.account(), &self.origin)
     }

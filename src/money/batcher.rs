@@ -43,7 +43,7 @@ pub(super) struct Batcher {
     store: Arc<Store>,
     queues: Mutex<Queues>,
     quick: usize,
-    /// Whether the log already reports that batches get no answer.
+    /// Whether the log already reports that the database does not answer batches.
     failing: AtomicBool,
 }
 
@@ -177,7 +177,7 @@ impl Batcher {
                         let error = &error as &dyn std::error::Error;
                         warn!(
                             error,
-                            "a batch got no answer. Batches are retried until they get one"
+                            "the database did not answer a batch. The node retries batches until the database answers"
                         );
                     }
                 }
@@ -194,7 +194,7 @@ impl Batcher {
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
             // The batch must not return to its queue, because a batch with another id would not
-            // find its own effects.
+            // find the effects of this one.
             batch.wait = true;
         }
     }
@@ -215,8 +215,8 @@ impl Batcher {
 }
 
 /// Returns the number of quick lanes. A small batch costs more per operation than a large one, so
-/// more lanes are not always faster. If one session of Postgres already has a core of its own, a
-/// second session only makes both batches smaller.
+/// more lanes are not always faster. If a session of Postgres already uses a whole core, a second
+/// session only makes both batches smaller.
 fn quick_lanes() -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, MOST_QUICK_LANES)
@@ -237,7 +237,8 @@ impl<'a> InFlight<'a> {
         Self { batcher, lane, accounts }
     }
 
-    /// Ends the batch. Returns its decided operations, and the next batch of the lane.
+    /// Ends the batch. Returns the decided operations of this batch, and the next batch of the
+    /// lane.
     fn land(
         mut self,
         operations: Vec<Operation>,
@@ -300,8 +301,8 @@ impl Decided {
 }
 
 thread_local! {
-    /// The counters by tenant, kind and outcome. This cache makes each thread look up a counter
-    /// only once.
+    /// The counters by tenant, kind and outcome. Each thread fills its own cache, so that it looks
+    /// up a counter only once.
     static COUNTERS: RefCell<HashMap<(TenantId, &'static str, &'static str), Counter>> =
         RefCell::default();
 }
@@ -333,7 +334,7 @@ fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
     });
 }
 
-/// Copies a failure, so that each caller of a batch gets one.
+/// Copies a failure, so that each caller of a batch gets a copy.
 fn share(error: &Arc<StoreError>) -> StoreError {
     match **error {
         StoreError::Unavailable(_) => StoreError::Unavailable(Arc::clone(error).into()),

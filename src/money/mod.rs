@@ -1,4 +1,4 @@
-//! The path of money between HTTP and the store.
+//! Applies the operations on money that HTTP handlers request to the store.
 //!
 //! Every operation that changes a balance or reserves a part of a balance goes through this module.
 //! The operations of API keys wait in the queue of their account until the previous batch has

@@ -55,7 +55,7 @@ pub struct Money {
     places: Arc<Places>,
 }
 
-/// An account's API key that makes a request.
+/// The API key with which a request is made, and the account of the key.
 #[derive(Clone, Debug)]
 pub struct Buyer {
     pub tenant: Arc<Tenant>,
@@ -265,7 +265,7 @@ impl Money {
             BatchOutcome::Declined(decline) => Ok(Err(decline)),
             BatchOutcome::Refused(refusal) => Err(refusal.into()),
             outcome @ (BatchOutcome::Busy | BatchOutcome::Fenced) => {
-                Err(StoreError::Internal(format!("{outcome:?} is not an answer").into()))
+                Err(StoreError::Internal(format!("unexpected outcome {outcome:?}").into()))
             }
         }
     }
@@ -304,7 +304,7 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
         status: HoldStatus::Open,
         created_at: at,
         expires_at: expires_at
-            .ok_or_else(|| StoreError::Internal("it expires after the year 9999".into()))?,
+            .ok_or_else(|| StoreError::Internal("the hold expires after year 9999".into()))?,
         closed_at: None,
         void_reason: None,
         captured: None,

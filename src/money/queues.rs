@@ -25,7 +25,7 @@ pub(super) const MOST_QUICK_LANES: usize = 4;
 /// Maximum number of concurrent batches that wait for the lock of one account each.
 pub(super) const PATIENT_LANES: usize = 2;
 
-/// Maximum number of concurrent late batches.
+/// Maximum number of concurrent late batches, which are quick batches that are being retried.
 const LATE_LANES: usize = 2;
 
 /// The answer to one operation.
@@ -61,10 +61,10 @@ pub(super) enum Lane {
 #[derive(Default)]
 pub(super) struct Queues {
     accounts: HashMap<AccountId, VecDeque<Waiting>>,
-    /// Accounts with waiting operations that are in no batch, in the order in which they are
+    /// Accounts that have waiting operations and are in no batch, in the order in which they are
     /// served.
     ready: VecDeque<AccountId>,
-    /// Accounts with waiting operations that were locked when a batch tried to apply them.
+    /// Accounts that have waiting operations, and that a batch found locked.
     locked: VecDeque<AccountId>,
     waiting: usize,
     /// Number of quick batches in progress.
@@ -74,7 +74,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    /// Appends an operation to its account's queue. Returns it if there is no room.
+    /// Appends an operation to its account's queue. Returns the operation if there is no room.
     pub fn push(&mut self, waiting: Waiting) -> Option<Waiting> {
         if self.waiting >= MAX_WAITING {
             return Some(waiting);
@@ -120,7 +120,7 @@ impl Queues {
             let Some(account_id) = turns.pop_front() else { break };
             let before = batch.len();
             let account =
-                self.accounts.get_mut(&account_id).expect("an account with a turn has a queue");
+                self.accounts.get_mut(&account_id).expect("an account in the order has a queue");
             while batch.len() < MAX_BATCH
                 && let Some(waiting) = account.pop_front()
             {
@@ -304,7 +304,7 @@ mod tests {
         callers.queues.put_back(account_id, batch);
         assert!(
             !callers.queues.begin(Lane::Quick, 2),
-            "the account has its turn in the patient lane"
+            "the patient lane takes the operations of the account"
         );
         assert_eq!(numbers(&callers.begin(Lane::Patient)), [0, 1, 2, 3, 4]);
         callers.rest("a");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_that_is_sent_again_makes_room_for_another() {
+    fn retried_batch_lets_another_quick_batch_begin() {
         let mut callers = Callers::new();
         let begin = |callers: &mut Callers| {
             callers.queues.begin(Lane::Quick, 1).then(|| callers.queues.next(Lane::Quick).len())

@@ -14,7 +14,8 @@ use crate::{
     store::{NodeLease, Store},
 };
 
-/// Pause before a key is looked up again because a server that did not grant the lease responded.
+/// Pause before the node looks up a key again, after a server responded that did not grant the
+/// lease.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.
@@ -23,7 +24,7 @@ pub struct NodeSettings {
     /// Maximum number of cached keys. With 0, no key is cached.
     pub cache_entries: usize,
     /// Time for which the node accepts keys without renewing its lease. A change waits this long
-    /// for a node that has disappeared.
+    /// for a node that no longer responds.
     pub lease: Duration,
 }
 
@@ -33,7 +34,7 @@ impl Default for NodeSettings {
     }
 }
 
-/// A node. Cheap to clone.
+/// A node, which verifies keys from a cache while it holds its lease. Cheap to clone.
 #[derive(Clone)]
 pub struct Node {
     store: Arc<Store>,

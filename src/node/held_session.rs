@@ -56,7 +56,7 @@ impl HeldSession {
         true
     }
 
-    /// Records that a change of this node was committed on `server`. If the session is on a
+    /// Records that a change by this node was committed on `server`. If the session is on a
     /// different server, it can grant no more leases, and `end` ends its current lease.
     pub fn committed_on(&self, server: ServerId, end: impl FnOnce()) {
         let mut current = self.lock();
@@ -72,7 +72,7 @@ impl HeldSession {
         self.ended.notified().await;
     }
 
-    /// Registers a waiting request. `None` if too many wait already.
+    /// Registers a waiting request. Returns `None` if too many requests already wait.
     pub fn wait(&self) -> Option<Waiting<'_>> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
             return Some(Waiting(self));

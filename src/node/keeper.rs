@@ -1,5 +1,5 @@
-//! Keeps the lease of a node. It renews the lease, applies the changes of other nodes, and
-//! acknowledges them.
+//! Keeps the lease of a node: renews the lease, applies the changes of other nodes, and
+//! acknowledges these changes.
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
 /// Number of renewals per lease. The lease is lost only if several renewals fail in a row.
 const RENEWALS_IN_A_LEASE: u32 = 4;
 
-/// The first pause between two attempts to open a session. It doubles with each attempt.
+/// The first pause between two attempts to open a session. The pause doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause between two attempts. It can prolong the outage during a failover by its
-/// length.
+/// The longest pause between two attempts. An outage during a failover can last longer by this
+/// pause.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Maximum number of changes that one statement acknowledges.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
-const COMMITTED_ELSEWHERE: &str = "a change was committed on a server other than the session's";
+const COMMITTED_ELSEWHERE: &str = "a change was committed on a server other than the server of the session";
 
 const SUPERSEDED: &str = "the promotion of another server deposed the server of the session";
 
@@ -162,7 +162,7 @@ async fn hold(
     }
 }
 
-/// The effects of applying all notifications that arrived together.
+/// The content of notifications that arrived together: the applied changes, and the newest renewal.
 #[derive(Default)]
 struct Heard {
     applied: Vec<ChangeId>,

@@ -15,8 +15,8 @@ use crate::{
 /// Looks up a key in the database by its SHA-256.
 pub struct StoreLookup {
     store: Arc<Store>,
-    /// The time since boot, in seconds, when a failure was logged. 0 means that no failure is
-    /// known.
+    /// The time since boot, in seconds, at which the last failure was logged. 0 means that no
+    /// failure is known.
     failing_since: AtomicU64,
 }
 

@@ -63,7 +63,7 @@ impl LostTail {
         }
         let (store, counters) = (Arc::clone(&self.store), self.counters.clone());
         let tail = store.acknowledged().tail();
-        // An earlier check that still runs is stopped, because its server no longer matters.
+        // An earlier check that is still running is stopped, because its server no longer matters.
         self.check = JoinSet::new();
         self.check.spawn(Check { store, counters, server, tail }.run());
     }
@@ -86,7 +86,7 @@ impl Check {
             error!(
                 error,
                 "cannot check whether the database lost acknowledged revocations in a failover. \
-                 Repeat the revocations of the last minute"
+                 Repeat the revocations from the last minute"
             );
         }
         if let Err(error) = self.check_entries().await {
@@ -111,7 +111,7 @@ impl Check {
         let Some(first) = lost.first() else { return Ok(()) };
         self.counters.revokes.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged revocations of the last minute. This node repeats \
+            "the database lost {} acknowledged revocations from the last minute. This node repeats \
              them. The first one revoked the key {}",
             lost.len(),
             first.key_id
@@ -147,7 +147,7 @@ impl Check {
         self.store.acknowledged().forget_entries(&lost);
         self.counters.entries.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged ledger entries of the last minute. The first is \
+            "the database lost {} acknowledged ledger entries from the last minute. The first is \
              entry {seq} ({cause}) of the account {}",
             lost.len(),
             account_id.uuid()

@@ -84,8 +84,8 @@ async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revocations(
         assert!(metrics.contains(counter), "{counter} is not in\n{metrics}");
     }
     for line in [
-        "the database lost 3 acknowledged ledger entries of the last minute. The first is entry 3 ",
-        "the database lost 2 acknowledged revocations of the last minute. This node repeats them",
+        "the database lost 3 acknowledged ledger entries from the last minute. The first is entry 3 ",
+        "the database lost 2 acknowledged revocations from the last minute. This node repeats them",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}:\n{log}");
     }
