@@ -91,16 +91,17 @@ async fn page(
     show_with(status, &page)
 }
 
-/// The start of a list of purchases.
+/// The time from which a page lists purchases, as a moment and as the viewer typed it.
 #[derive(Clone, Copy)]
 pub struct Since<'a> {
-    /// The start of the list. `None` if the list contains all purchases.
+    /// The earliest moment of the list. `None` if the list contains all purchases.
     pub moment: Option<Timestamp>,
-    /// The moment as the viewer typed it, for links to more purchases.
+    /// The input of the viewer, which links to further purchases repeat.
     pub text: &'a str,
 }
 
-/// Returns the purchases of a key that match a search, after the purchase at `start`.
+/// Returns a table with the purchases of a key that match a search. The table begins after the
+/// purchase at `start`.
 pub async fn table(
     state: &AppState,
     visitor: &Visitor,

@@ -177,7 +177,8 @@ impl Batcher {
                         let error = &error as &dyn std::error::Error;
                         warn!(
                             error,
-                            "the database did not answer a batch. The node retries batches until the database answers"
+                            "the database did not answer a batch. The node retries batches until the \
+                             database answers"
                         );
                     }
                 }

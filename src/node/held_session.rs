@@ -131,7 +131,7 @@ mod tests {
     fn session_ends_when_a_change_is_committed_on_another_server() {
         let held = HeldSession::default();
         let old = held.begin(OLD);
-        held.committed_on(OLD, || panic!("it is the session's server"));
+        held.committed_on(OLD, || panic!("the change was committed on the server of the session"));
         let mut ended = false;
         held.committed_on(NEW, || ended = true);
         assert!(ended);

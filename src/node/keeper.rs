@@ -19,14 +19,15 @@ const RENEWALS_IN_A_LEASE: u32 = 4;
 /// The first pause between two attempts to open a session. The pause doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause between two attempts. An outage during a failover can last longer by this
-/// pause.
+/// The longest pause between two attempts. This pause can prolong the outage during a failover by
+/// its length.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Maximum number of changes that one statement acknowledges.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
-const COMMITTED_ELSEWHERE: &str = "a change was committed on a server other than the server of the session";
+const COMMITTED_ELSEWHERE: &str =
+    "a change was committed on a server other than the server of the session";
 
 const SUPERSEDED: &str = "the promotion of another server deposed the server of the session";
 
