@@ -34,7 +34,7 @@ pub struct KeyInput {
     pub spend_limit: Option<SpendLimit>,
 }
 
-/// The chosen expiry.
+/// The expiry that the owner chose in the form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expires {
     /// Keeps the expiry of an existing key.

@@ -32,7 +32,7 @@ pub struct KeySettings {
 /// A change to some settings. A field that is `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChange {
-    /// The new name.
+    /// The new name of the key.
     pub name: Option<Name>,
     /// The new scopes, which replace all old scopes.
     pub scopes: Option<ScopeSet>,
