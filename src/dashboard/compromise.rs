@@ -81,7 +81,8 @@ pub async fn revoke(
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
                 "The service is temporarily unavailable. The key may or may not have been revoked. \
-                 Submit this form again in a moment. It revokes the key and creates at most one new key.",
+                 Submit this form again in a moment. It revokes the key and creates at most one new \
+                 key.",
             );
             unanswered(error, &page(&visitor, &key, &form, None)?)
         }

@@ -60,8 +60,8 @@ impl Cookie {
     }
 }
 
-/// The platform of the last sign-in. The cookie is not secret. Its content is no more trustworthy
-/// than a path.
+/// The platform of the last sign-in. The cookie is not secret. Anyone can set it, so its content is
+/// validated like a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastSignIn {
     pub slug: Slug,

@@ -21,7 +21,7 @@ pub struct KeyDetailPage {
     pub figures: Vec<Figure>,
     /// The charts of calls and spending.
     pub charts: Vec<Chart>,
-    /// Open holds of the key. Without any, the page does not mention holds.
+    /// The open holds of the key. If there are none, the page does not mention holds.
     pub holds: HoldTable,
     /// The newest purchases. `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,

@@ -26,7 +26,7 @@ pub struct KeysPage {
     pub search: Option<SearchForm>,
     /// Whether the account has keys, but none matches the search.
     pub nothing_found: bool,
-    /// Whether the list omits older keys, because it contains only the newest 2,000 keys.
+    /// Whether the list omits older keys, because the account has more than 2,000 keys.
     pub shows_newest: bool,
     /// Whether the list contains rotated keys, which do not count toward the cap.
     pub rotated_out: bool,

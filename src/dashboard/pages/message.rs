@@ -15,6 +15,7 @@ pub struct MessagePage {
     pub text: Vec<String>,
     /// The button below the text.
     pub link: Option<Link>,
-    /// The request's id, which the user can send to support. `None` if the page does not show it.
+    /// The request's id, which the user can send to support. `None` unless the server caused the
+    /// failure.
     pub request_id: Option<String>,
 }

@@ -33,7 +33,7 @@ pub struct SignaturePage {
     pub message: String,
     /// The time at which the message expires.
     pub expires: TimeView,
-    /// The signature, which is initially empty, and the error in the previous signature.
+    /// The signature, which is empty on every new page, and the error in the previous signature.
     pub signature: Field,
 }
 
