@@ -23,8 +23,8 @@ use crate::domain::{
 /// the node keeps all of them.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Maximum number of entries that a node keeps, and also of revocations. The node drops the oldest
-/// first.
+/// Maximum number of entries that a node keeps. The same maximum applies to revocations. The node
+/// drops the oldest first.
 const MAX_KEPT: usize = 65_536;
 
 /// A ledger entry that this node acknowledged after its commit.

@@ -114,7 +114,7 @@ impl Changes {
         self.last_renewal.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Records that a node has applied a change of this node.
+    /// Records that another node has applied a change that this node made.
     pub fn acknowledge(&self, number: u64, node: NodeId) {
         if let Some(nodes) = lock(&self.under_way).get_mut(&number) {
             nodes.insert(node);

@@ -120,8 +120,8 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // These mean a shutdown by an administrator, a crash, an idle-session timeout, a write
-            // on a standby, or a connection exception.
+            // These states mean a shutdown by an administrator, a crash, an idle-session timeout, a
+            // write on a standby, or a connection exception.
             error.code().is_some_and(|code| {
                 matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03" | READ_ONLY)
                     || code.starts_with("08")

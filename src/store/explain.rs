@@ -1,6 +1,6 @@
 //! Error messages for operators, about connections, migrations and statements that Postgres
-//! refuses. A message says what happened and what to do. It omits the line number of Postgres's
-//! source code, with which the messages of sqlx end.
+//! refuses. A message says what happened and what to do. The messages of sqlx end with a line
+//! number of Postgres's source code, and this module removes it.
 
 use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
@@ -19,8 +19,8 @@ pub(super) fn message(error: &sqlx::Error) -> String {
         sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
             "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT. This process uses \
-             all of them, or Postgres allows no more (CONNECTION LIMIT of the role or of the \
-             database, or max_connections)"
+             all its connections, or Postgres allows no more (CONNECTION LIMIT of the role or of \
+             the database, or max_connections)"
                 .to_owned()
         }
         other => other.to_string(),

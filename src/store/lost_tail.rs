@@ -100,8 +100,8 @@ impl Store {
         Ok(at_places(revokes, places).cloned().collect())
     }
 
-    /// Repeats a lost revocation, on behalf of its origin. The audit event says why. A revocation
-    /// is permanent, so the key can be live for no other reason.
+    /// Repeats a lost revocation, on behalf of its origin. The audit event says why. Revocations
+    /// are permanent, so only a failover can have made the key live again.
     #[tracing::instrument(level = "debug", skip_all, fields(key_id = %revoke.key_id))]
     pub async fn repeat_revoke(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         let _timer = self.timer("repeat_revoke");

@@ -2,7 +2,7 @@
 //! and one transaction.
 //!
 //! Only this module and `schema` use sqlx. Every method takes the tenant or the account as its
-//! first argument. Every change of an account or its keys first locks the account's row. *Later*
+//! first argument. Every change to an account or its keys first locks the account's row. *Later*
 //! statements read the data on which the change depends, so they see everything that was committed
 //! during the wait for the lock. Times come from the database's clock.
 

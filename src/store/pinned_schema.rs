@@ -1,9 +1,9 @@
 //! Finds the database schema that contains Tollgate's tables, and pins connections to it.
 //!
-//! A search path can change: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put another
-//! schema first. Migrations would then create a second, empty set of tables there, and a running
-//! node would use both. So the schema is determined once, at the start, and every connection is
-//! pinned to it.
+//! A search path can change, because `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put
+//! another schema first. Migrations would then create a second, empty set of tables there, and a
+//! running node would use both. So the schema is determined once, at the start, and every
+//! connection is pinned to it.
 
 use sqlx::{PgConnection, Row as _};
 
@@ -31,7 +31,7 @@ pub(super) struct Schema(String);
 pub(super) enum SchemaChoiceError {
     #[error(
         "the search path ({search_path}) of the role {role} contains no schema in which it may \
-         create tables. Create a schema: CREATE SCHEMA AUTHORIZATION {role}. As an alternative, \
+         create tables. Create a schema: CREATE SCHEMA AUTHORIZATION {role}. Alternatively, \
          allow the role to use the schema \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO \
          {role}"
     )]

@@ -27,8 +27,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
-/// Settings of these connections. A batch whose wait for a lock exceeds the lock timeout fails,
-/// and makes room for others.
+/// Settings of these connections. A batch whose wait for a lock exceeds the lock timeout fails, so
+/// that other batches can use its connection.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// The address of the database, and the limits and timeouts of its connections.

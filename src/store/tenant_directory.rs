@@ -13,8 +13,8 @@ use crate::domain::{
     tenant::{Environment, Slug, Tenant},
 };
 
-/// Minimum interval between two searches for new tenants because of unknown key prefixes. The same
-/// interval applies to unknown tenant names.
+/// Minimum interval between two searches for new tenants. Searches for unknown key prefixes and
+/// searches for unknown names have separate intervals.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The last search for new tenants. The searching task holds the lock, so that the other tasks wait

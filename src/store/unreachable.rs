@@ -77,12 +77,12 @@ fn failed_io(
     let address = check_address(setting);
     Some(match cause.kind() {
         ErrorKind::ConnectionRefused => format!(
-            "No program listens there. {address}, and whether Postgres runs and listens on that \
-             address (listen_addresses)"
+            "No program listens there. {address}, and whether Postgres is running and listening \
+             on that address (listen_addresses)"
         ),
         ErrorKind::NotFound if is_socket => format!(
             "There is no socket .s.PGSQL.{} in this directory. Check the directory and the port in \
-             {setting}, and whether Postgres runs",
+             {setting}, and whether Postgres is running",
             options.get_port()
         ),
         ErrorKind::PermissionDenied if is_socket => {
@@ -122,7 +122,7 @@ fn wrong_answer(said: &str, setting: &str) -> String {
             // sqlx read no data, and parsed its empty buffer as the response.
             "0x00" => format!(
                 "the connection was closed without an answer, for example by a load balancer that \
-                 has no server. {address}, and whether Postgres runs"
+                 has no server. {address}, and whether Postgres is running"
             ),
             "0x45" => "the server answered with an error before TLS was set up, as Postgres does \
                        when it cannot start another process. Its log contains the reason"

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// An account, its tenant, and the origin of a change. Every change of an account, its keys or its
+/// An account, its tenant, and the origin of a change. Every change to an account, its keys or its
 /// balance is a method of this type.
 #[derive(Clone, Copy)]
 pub struct AccountHandle<'a> {
@@ -40,7 +40,7 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Records a change of the account, or of one of its keys or credits, in the transaction of the
+    /// Records a change to the account, or to one of its keys or credits, in the transaction of the
     /// change.
     pub(in crate::store) async fn record(
         &self,

@@ -29,7 +29,7 @@ pub struct DashboardLink {
     pub expires_at: Timestamp,
 }
 
-/// The tenant and the account of a link.
+/// The account whose dashboard a link opens, and its tenant.
 #[derive(Clone, Debug)]
 pub struct LinkTarget {
     pub tenant: Arc<Tenant>,

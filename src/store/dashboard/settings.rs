@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A change of a tenant's dashboard settings. `None` keeps a setting, `Some(None)` clears it.
+/// A change to a tenant's dashboard settings. `None` keeps a setting, and `Some(None)` clears it.
 #[derive(Clone, Default, Debug)]
 pub struct DashboardChange {
     pub name: Option<Option<DisplayName>>,

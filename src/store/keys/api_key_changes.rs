@@ -67,7 +67,7 @@ impl AccountHandle<'_> {
     }
 
     /// Revokes a key and voids its open holds. A key that is no longer live stays unchanged. After
-    /// the first call it has no open holds, so a repeated call has no effect.
+    /// the first call, the key has no open holds, so a repeated call has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn revoke_api_key(
         &self,
@@ -184,7 +184,7 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// Commits, and returns when every node has applied the change of the key. If the change
+    /// Commits, and returns when every node has applied the change to the key. If the change
     /// revoked the key, the node keeps `revoke` for the check after a failover.
     async fn commit_announced(
         &self,

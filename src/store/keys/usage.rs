@@ -46,8 +46,8 @@ struct LastUsedColumns {
 }
 
 impl Store {
-    /// Adds the use of keys of any accounts. Each key may occur only once. Returns the time by the
-    /// database's clock.
+    /// Adds the use of keys, which may belong to different accounts. Each key may occur only once.
+    /// Returns the time by the database's clock.
     ///
     /// The statement writes rows in the order of their primary keys, so nodes that write the same
     /// rows concurrently cannot deadlock. It skips a row of `api_key_last_used` that would change

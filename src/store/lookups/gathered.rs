@@ -231,9 +231,9 @@ impl<R: Row> Worker<R> {
         }
     }
 
-    /// Whether this worker may end. This decides under the queue's lock, so a call that arrives
-    /// later finds one worker fewer, and starts another. If another worker's statement is already
-    /// reading a waiting hash, that worker will also handle the hash again.
+    /// Whether this worker may end. This method decides under the queue's lock, so a call that
+    /// arrives later finds one worker fewer, and starts another. If another worker's statement is
+    /// already reading a waiting hash, that worker will also handle the hash again.
     fn retire(&mut self) -> bool {
         let mut queue = self.lookups.lock();
         let queue = &mut *queue;

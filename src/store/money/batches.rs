@@ -1,4 +1,5 @@
-//! Batches of operations on balances. A batch is one call of a database function, and one commit.
+//! Batches of operations on balances. Each batch needs one call of a database function and one
+//! commit.
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
@@ -19,8 +20,8 @@ use crate::{
     store::{Store, StoreError, connection::Connection, error::is_lock_timeout, servers::Epoch},
 };
 
-/// Time limit of one attempt, including the wait for its connection. When it has passed, the batch
-/// is sent again.
+/// Time limit of one attempt, including the wait for its connection. After this time, the node
+/// sends the batch again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of operations in one batch.

@@ -166,7 +166,7 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
-    /// Finds the balance of an account at a time, including entries of exactly that time. Without a
+    /// Finds the balance of an account at a time. Entries with exactly that time count. Without a
     /// time, finds the current balance.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_balance_then(

@@ -39,7 +39,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Returns the hold in its original state.
+    /// Returns the hold as it was when the key placed it.
     #[must_use]
     pub fn as_made(self) -> Self {
         Self {
@@ -261,7 +261,7 @@ impl Store {
             match released {
                 Ok(_) => {}
                 Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // If one account fails, the holds of the others are released nevertheless.
+                // If one account fails, the loop still releases the holds of the others.
                 Err(error) => failure = Some(error),
             }
         }

@@ -57,8 +57,8 @@ impl Decided {
 }
 
 /// Finds the record of an idempotency key. Call this after the account is locked. The locking
-/// statement itself would see the state from before its wait, and miss decisions from during the
-/// wait.
+/// statement itself would see the state from before its wait, and would miss decisions that were
+/// committed during the wait.
 pub(in crate::store) async fn find_record(
     connection: &mut Connection,
     account_id: AccountId,

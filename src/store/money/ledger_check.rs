@@ -16,9 +16,9 @@ const ACCOUNTS_AT_ONCE: u16 = 1000;
 /// Number of entries that one statement reads.
 const ENTRIES_AT_ONCE: i64 = 10_000;
 
-/// Settings of the check. A long ledger takes longer than the time limit of statements allows.
-/// Every lookup must use a primary key, even if the statistics are outdated because the ledger has
-/// just grown.
+/// Settings of the check. Checking a long ledger takes longer than the statement timeout. Every
+/// lookup must use a primary key, even if the statistics are outdated because the ledger has just
+/// grown.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL jit = off";
 
@@ -72,8 +72,8 @@ impl Store {
         .await
     }
 
-    /// Checks the entries of one account or of all accounts, and all related rows. It reads each
-    /// account in one snapshot, so a service may run at the same time. Returns the number of
+    /// Checks the entries of one account or of all accounts, and all related rows. The check reads
+    /// each account in one snapshot, so a service may run at the same time. Returns the number of
     /// accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ledger(

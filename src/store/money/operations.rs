@@ -74,7 +74,7 @@ pub enum BatchOutcome {
     /// Another transaction has locked the account, and the batch did not wait for the lock or
     /// stopped waiting. The operation had no effect.
     Busy,
-    /// A later attempt of the batch was applied first. This attempt does not know the outcome.
+    /// A later attempt of the batch was applied first, so this attempt does not know the outcome.
     Fenced,
 }
 

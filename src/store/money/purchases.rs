@@ -25,7 +25,7 @@ pub struct Purchase {
     pub reference: Option<Reference>,
     pub description: Option<Description>,
     pub metadata: Metadata,
-    /// The hold that the purchase captured.
+    /// The hold whose capture made this purchase, if any.
     pub hold_id: Option<HoldId>,
     pub created_at: Timestamp,
 }
@@ -148,7 +148,7 @@ impl Store {
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
     }
 
-    /// Lists the purchases of a key since a time, or all of them, with their seq, newest first.
+    /// Lists the purchases of a key with their seq, newest first. `since` omits earlier purchases.
     /// `before` is the seq of the last purchase of the previous page.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn list_purchases_since(

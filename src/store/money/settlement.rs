@@ -1,5 +1,5 @@
-//! The common path of credits and refunds. Each takes effect once for each idempotency key. One
-//! transaction writes its entry and its audit event.
+//! The steps that credits and refunds share. A credit or refund takes effect once for each
+//! idempotency key. One transaction writes its entry and its audit event.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;

@@ -86,9 +86,9 @@ impl Store {
     /// committed the change, as soon as no node accepts a request that the change forbids.
     ///
     /// Nodes invalidate nothing for such a change, because they read admin keys, sessions and links
-    /// for each request on the server that granted their lease. But this method waits until a node
-    /// with a lease from a deposed server has lost that lease. If this node's own session is on
-    /// another server, it also waits until that lease has ended.
+    /// for each request on the server that granted their lease. However, this method waits until a
+    /// node with a lease from a deposed server has lost that lease. If this node's own session is
+    /// on another server, it also waits until that lease has ended.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,
@@ -101,7 +101,7 @@ impl Store {
         Ok(server)
     }
 
-    /// Announces a change of one key.
+    /// Announces a change to one key.
     pub(in crate::store) async fn announce_key(
         &self,
         connection: &mut Connection,
@@ -121,7 +121,7 @@ impl Store {
         self.changes.announce(connection, tenant, ChangeKind::Keys, tags).await
     }
 
-    /// Announces a change of an account's status, which affects all its live keys.
+    /// Announces a change to an account's status, which affects all its live keys.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut Connection,

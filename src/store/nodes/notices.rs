@@ -24,7 +24,7 @@ pub enum Notice {
 pub(super) enum OwnNotice {
     /// A renewal of this node.
     Renewed(i64),
-    /// Another node has applied a change of this node.
+    /// Another node has applied a change that this node made.
     Applied { by: NodeId, number: u64 },
 }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn change_of_an_admin_key_or_session_invalidates_no_api_key() {
+    fn change_to_an_admin_key_or_session_invalidates_no_api_key() {
         for kind in ["admin_key", "sessions"] {
             let nothing = changed(&[], acknowledgement());
             assert_eq!(heard(&format!("{kind} {CHANGE}")), nothing);

@@ -222,8 +222,8 @@ impl NodeSession {
         let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
         let payloads: Vec<String> =
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
-        // If an acknowledgement is lost, the change only waits for one lease. So the commit need
-        // not wait for the disk.
+        // If an acknowledgement is lost, the change waits for at most one lease, so this commit
+        // need not wait for the disk.
         let write = sqlx::query!(
             "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
