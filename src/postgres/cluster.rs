@@ -37,7 +37,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the programs. Creates the cluster if it does not exist.
+    /// Finds the programs of Postgres. Creates the cluster if it does not exist.
     pub(super) fn open(
         options: &Options,
         data_dir: DataDir,
@@ -160,8 +160,8 @@ impl Cluster {
     }
 
     /// Builds a command that the server's user runs, with its output in the log. The command gets
-    /// its own process group, so that Ctrl-C signals only this process. So this process can finish
-    /// its work before it stops the server.
+    /// its own process group. Ctrl-C then signals only this process, which can finish its work
+    /// before it stops the server.
     fn command(&self, program: &Path) -> Result<Command, StartError> {
         let log = self.log.open().map_err(StartError::io("open", self.log.path()))?;
         let mut command = self.data_dir.user().command(program);

@@ -13,22 +13,23 @@ pub enum StartError {
     /// The data directory cannot be created or read.
     #[error(
         "the data directory {path} of the private Postgres cannot be used. Set TOLLGATE_DATA_DIR \
-         to a directory that this user may write to, or DATABASE_URL to a Postgres that is already \
-         running"
+         to a directory that this user may write to, or DATABASE_URL to the URL of a Postgres that \
+         is already running"
     )]
     DataDirUnusable { path: PathBuf, source: io::Error },
 
     /// The data directory contains files that do not belong to a private Postgres.
     #[error(
-        "{path} is not empty and does not contain a private Postgres of tollgate. Set \
+        "{path} is not empty and does not contain a private Postgres of Tollgate. Set \
          TOLLGATE_DATA_DIR to a new or an empty directory"
     )]
     DataDirTaken { path: PathBuf },
 
     /// The data directory belongs to a user other than the server's user.
     #[error(
-        "the data directory {path} belongs to {owner}, and Postgres would run as {user}. Give it \
-         to that user (chown -R {user} {path}), or set TOLLGATE_DATA_DIR to another directory"
+        "the data directory {path} belongs to {owner}, and Postgres would run as {user}. Give \
+         the directory to that user (chown -R {user} {path}), or set TOLLGATE_DATA_DIR to another \
+         directory"
     )]
     DataDirOwner { path: PathBuf, owner: String, user: String },
 
@@ -36,7 +37,7 @@ pub enum StartError {
     #[error(
         "Postgres cannot run as root, and the user {user}, which would run it, may not enter \
          {ancestor}, which is above the data directory {path}. Set TOLLGATE_DATA_DIR to a \
-         directory outside of it, such as /var/lib/tollgate"
+         directory outside of {ancestor}, such as /var/lib/tollgate"
     )]
     DataDirBlocked { ancestor: PathBuf, path: PathBuf, user: String },
 
@@ -50,7 +51,7 @@ pub enum StartError {
     /// Root has no user that could run the server.
     #[error(
         "Postgres cannot run as root, and /etc/passwd has neither `postgres` nor `nobody` to run \
-         it. Create one (useradd --system postgres), or start tollgate as an ordinary user"
+         it. Create a user (useradd --system postgres), or start tollgate as an ordinary user"
     )]
     NoServerUser,
 
@@ -102,7 +103,7 @@ pub enum StartError {
     #[error("the private Postgres exited immediately after its start ({status}). See {log}{said}")]
     ServerEnded { status: ExitStatus, log: PathBuf, said: String },
 
-    /// The server runs, but it did not accept connections in time.
+    /// The server is running, but did not accept connections in time.
     #[error("the private Postgres does not accept connections after {seconds} s. See {log}{said}")]
     ServerNotReady { seconds: u64, log: PathBuf, said: String },
 
@@ -133,10 +134,10 @@ pub enum StopError {
     #[error("the private Postgres (process {pid}) could not be signalled")]
     Signal { pid: i32, source: io::Error },
 
-    /// The server still runs after the signals.
+    /// The server is still running after the signals.
     #[error(
-        "the private Postgres still runs {seconds} s after the signal to stop. The next start \
-         stops it first"
+        "the private Postgres is still running {seconds} s after the signal to stop. The next \
+         start stops it first"
     )]
     StillRunning { seconds: u64 },
 }

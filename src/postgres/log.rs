@@ -51,8 +51,8 @@ impl Log {
     }
 
     /// Returns the last lines that were written after `mark`, each on its own indented line, for
-    /// the end of an error's message. Returns an empty text if no lines were written, and also if
-    /// the log is unreadable, because a second error must not hide the first one.
+    /// the end of an error's message. The text is empty if no lines were written. It is also empty
+    /// if the log is unreadable, because a second error must not hide the first one.
     pub(super) fn said_since(&self, mark: u64) -> String {
         let read = || {
             let mut file = self.open()?;

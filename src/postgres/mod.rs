@@ -18,9 +18,9 @@
 //! runs alongside a service, *attaches* to it. When the owner exits, the server stops, and the
 //! attached processes lose their connections.
 //!
-//! [`PrivatePostgres::stop`] shuts the server down, and so does dropping it. On Linux the kernel
-//! stops the server if the owner is killed. On other systems it keeps running until the next owner
-//! stops it. The owner restarts a server that crashes.
+//! [`PrivatePostgres::stop`] shuts the server down, and so does dropping the value. On Linux, the
+//! kernel stops the server if the owner is killed. On other systems, the server keeps running until
+//! the next owner stops it. The owner restarts a server that crashes.
 //!
 //! Some service managers signal every process of a service at the same time, such as systemd with
 //! its default `KillMode=control-group`. In this case, requests in flight lose the server. With

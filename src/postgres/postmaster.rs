@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn server_process_is_recognised_by_its_arguments() {
+    fn server_process_is_recognized_by_its_arguments() {
         let holder = |arguments: &str| {
             holder_by_arguments(arguments.replace('|', "\0").as_bytes(), Path::new("/no/data"))
         };

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{data_dir::DataDir, error::StartError, owner::ServerUser};
 
-/// The port is part of the socket's name. Nothing listens on it.
+/// The port in the socket's name. The server does not listen on this port.
 pub(super) const PORT: u16 = 5432;
 pub(super) const FILE: &str = ".s.PGSQL.5432";
 

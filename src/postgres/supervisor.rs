@@ -69,7 +69,7 @@ struct State {
 
 /// How one run of the server ended.
 enum End {
-    /// The server has to stop, and was not started.
+    /// The server was not started, because it has to stop.
     Stopping,
     NotSpawned(StartError),
     Exited(ExitStatus),
@@ -165,8 +165,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the supervisor's thread. Returns when the server was stopped, or failed before it was
-    /// ready.
+    /// Runs the supervisor's thread. Returns after the server was stopped, or after it failed
+    /// before it was ready.
     fn supervise(&self) {
         let mut pause = FIRST_PAUSE;
         let mut reported = false;

@@ -1,9 +1,9 @@
 /// Advice for an operator whose database cannot be migrated.
-const START_AFRESH: &str = "Start afresh with an empty database. On a server, create another and \
-                            set DATABASE_URL (--database-url) to it, or drop this one with all its \
-                            data and create it again. For the private Postgres, set \
-                            TOLLGATE_DATA_DIR (--data-dir) to a new directory, or move the old one \
-                            away";
+const START_AFRESH: &str = "Start afresh with an empty database. On a server, create another \
+                            database and set DATABASE_URL (--database-url) to it, or drop this \
+                            database with all its data and create it again. For the private \
+                            Postgres, set TOLLGATE_DATA_DIR (--data-dir) to a new directory, or \
+                            move the old one away";
 
 /// The reason why the schema of a database could not be updated. Applied migrations stay, and the
 /// next attempt continues after them.

@@ -72,9 +72,9 @@ mod tests {
         assert_eq!(
             functions_digest(),
             DIGEST,
-            "a file in sql/functions/ has changed: raise FUNCTIONS_NUMBER (it is \
-             {FUNCTIONS_NUMBER}) if the previous version has the same number, check \
-             FUNCTIONS_SERVE_FROM, and write the new digest into DIGEST"
+            "a file in sql/functions/ has changed. If the previous version also has the \
+             number {FUNCTIONS_NUMBER}, raise FUNCTIONS_NUMBER. Check FUNCTIONS_SERVE_FROM, and \
+             write the new digest into DIGEST"
         );
     }
 

@@ -163,8 +163,8 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
 
 /// Applies the migrations and loads the functions. It retries while another session holds a
 /// required lock, for example because of a `VACUUM`, a dump or a forgotten transaction. While this
-/// session waits for a lock, it also blocks nodes from the table. They can continue to work between
-/// the attempts.
+/// session waits for a lock, it also blocks the nodes' access to the table. Between the attempts,
+/// the nodes can continue to work.
 async fn update_when_unlocked(
     connection: &mut PgConnection,
     migrator: &Migrator,

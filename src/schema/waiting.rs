@@ -1,4 +1,4 @@
-//! Logs when a start waits for a long time.
+//! Logs a warning if a start waits for a long time.
 
 use std::{pin::pin, time::Duration};
 
