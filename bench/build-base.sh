@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds another commit in release, so that bench/run.py can compare this tree with it.
+# Builds another commit in release mode, so that bench/run.py can compare this tree with it.
 #
 #   bench/build-base.sh SHA    the full id of a commit
 #

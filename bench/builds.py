@@ -15,7 +15,7 @@ SHORT = 7
 
 
 class Missing(Broken):
-    """Raised if a build lacks something that the measurement needs."""
+    """Raised if a build lacks a program, a script or a statement that the measurement needs."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Build:
         return path
 
     def script(self, name):
-        """Returns a pgbench script of this build. It calls functions of the database, and their arguments may
-        change.
+        """Returns a pgbench script of this build. Each build has its own scripts, because they call functions of
+        the database, whose arguments may change.
         """
         path = self.tree / "bench" / name
         if not path.exists():
@@ -60,7 +60,7 @@ class Build:
         return path
 
     def statement(self, file, name, ours):
-        """Returns the statement with this name that fills the build's tables. This is `ours` for this tree. A
+        """Returns the statement with this name that fills the build's tables. For this tree, returns `ours`. A
         base commit uses the statement in its own file, because its tables may have other columns."""
         path = self.tree / "bench" / file
         if self.commit is None or not path.exists():

@@ -1,5 +1,5 @@
 """The benchmark's own Postgres. It is durable, and listens on a socket in a temporary directory. The benchmark
-removes it at the end."""
+stops the server and deletes its directory before it exits."""
 
 import json
 import os
@@ -79,7 +79,7 @@ class Postgres:
         workplace.run("initdb", [*make, "--data-checksums", "-D", data], user=user)
         serve = [bindir / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
         serve += ["-c", "unix_socket_permissions=0700", "-c", "log_checkpoints=off"]
-        # SIGINT ends the sessions and closes the cluster.
+        # SIGINT ends the sessions and shuts the server down cleanly.
         with workplace.start("postgres", serve, user=user, stop=signal.SIGINT) as program:
             postgres = Postgres(workplace, bindir, directory)
             program.wait_until(postgres._is_ready, "ready")

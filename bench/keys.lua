@@ -4,7 +4,7 @@
 --
 -- `prebuilt` builds the text of all requests before the start, so that wrk does as little work as
 -- possible during the measurement. `built` builds each text just before wrk sends it, which is the
--- same work for any N. `unknown` works like `built`, but with N keys that no database has.
+-- same work for any N. `unknown` works like `built`, but with N keys that no database contains.
 
 local thread_count = 0
 

@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass
 class Row:
-    """A row of the table. Without a target it is only for information."""
+    """A row of the table. A row without a target is only for information."""
 
     pair: str
     ours: str
@@ -107,7 +107,7 @@ def compare(bench, pair, target, open_ours, open_against):
 
     `open_ours` opens our side for a build: first for this tree, then for the base commit. `open_against`
     opens a list of the other sides. The target applies to the ratio of our side to the first of these sides.
-    The ratios to the others are for information."""
+    The ratios to the other sides have no target."""
     with (
         open_ours(bench.current) as ours,
         BaseSide(bench.base, pair, open_ours) as base,
@@ -151,7 +151,7 @@ def take_turns(settings, pair, sides, base):
 
 
 def turns(sides, base, number):
-    """Returns the order of the sides in a round. Our side and the base change places each round, so that each of them
+    """Returns the order of the sides in a round. Our side and the base swap places each round, so that each of them
     goes first equally often."""
     if base.side is None:
         return list(sides)

@@ -3,8 +3,8 @@
 --   wrk … -s bench/purchases.lua URL -- bare|keyed N STRIDE SEED
 --
 -- `bare` builds the text of all requests before the start. `keyed` gives each request an
--- Idempotency-Key that is unique across all runs. These keys are not in order, like the keys of
--- real clients.
+-- Idempotency-Key that is unique across all runs. Like the keys of real clients, these keys are not
+-- in order.
 
 local thread_count = 0
 

@@ -139,7 +139,7 @@ def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, con
 
 
 def attack(workplace, server, keys, seconds):
-    """Sends unknown keys at full speed. Returns the number of responses. Raises Broken unless all are
+    """Sends unknown keys at full speed. Returns the number of responses. Raises Broken unless all of them are
     refusals."""
     url = f"http://127.0.0.1:{server.port}{server.path}"
     command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
