@@ -4,17 +4,18 @@
     python3 examples/bot.py balance
     python3 examples/bot.py buy 1.500000 --reference energy-65000
 
-The bot reads TRONAGG_API_KEY from the environment or from a file `.env`. Set TRONAGG_URL as well if
-the service is not on this machine:
+The bot reads TRONAGG_API_KEY from the environment or from a file `.env`:
 
     TRONAGG_API_KEY=ta_...
+
+If the service is not on this machine, also set TRONAGG_URL.
 
 Before the first run, install its packages with `pip install requests python-dotenv`.
 
 Exit status: 0 success; 1 refused for another reason; 2 the key is missing or invalid (401);
 3 insufficient balance (402); 4 the key or its account is not allowed to do this (403);
-5 no response: the service may have made the purchase. Run the same command with the same
---idempotency-key to find out. The service does not charge twice.
+5 no response. After status 5, the service may have made the purchase. Run the same command with
+the same --idempotency-key to find out. The service does not charge twice.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def main():
     load_dotenv(find_dotenv(usecwd=True))
     key = os.environ.get("TRONAGG_API_KEY", "").strip()
     if not key:
-        fail(BAD_KEY, "TRONAGG_API_KEY is not set: put it into .env or export it")
+        fail(BAD_KEY, "TRONAGG_API_KEY is not set. Put it into .env or export it")
     url = os.environ.get("TRONAGG_URL", "http://127.0.0.1:8080").rstrip("/")
     with requests.Session() as session:
         session.headers["X-API-Key"] = key
@@ -67,8 +68,8 @@ def show_balance(session, url):
 
 
 def buy(session, url, arguments):
-    # One idempotency key for one purchase, created before the first try. Even if a request or a response is
-    # lost, the service charges once.
+    # All attempts send this idempotency key. Even if a request or a response is lost, the service charges
+    # once.
     idempotency_key = arguments.idempotency_key or str(uuid.uuid4())
     print(f"idempotency key {idempotency_key}", file=sys.stderr)
     response = send(
@@ -86,7 +87,7 @@ def buy(session, url, arguments):
 
 
 def send(session, method, url, **request):
-    """Sends the same request until there is a response, but not more than TRIES times."""
+    """Sends the same request until a response arrives, at most TRIES times."""
     for attempt in range(1, TRIES + 1):
         try:
             response = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)
@@ -119,7 +120,7 @@ def answer(response):
         problem = {}
     detail = problem.get("detail") or problem.get("title") or response.reason
     if response.status_code == 401:
-        fail(BAD_KEY, "the API key is missing, invalid or revoked: check TRONAGG_API_KEY, or create a new key")
+        fail(BAD_KEY, "the API key is missing, invalid or revoked. Check TRONAGG_API_KEY, or create a new key")
     if response.status_code == 402:
         fail(NOT_ENOUGH, f"insufficient balance: {problem['required']} required, {problem['available']} available")
     if response.status_code == 403:
