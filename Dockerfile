@@ -5,8 +5,8 @@ WORKDIR /src
 # sqlx checks the queries against the descriptions in .sqlx/, so the build needs no database.
 ENV SQLX_OFFLINE=true
 COPY . .
-# The caches keep the fetched and built dependencies for the next build of the image. The image does not
-# contain the caches, so this step copies the binary out of them.
+# The cache mounts keep the fetched and built dependencies for the next build of the image. The image
+# does not contain the caches, so this step copies the binary out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --bin tollgate \

@@ -51,7 +51,7 @@ lint: ## check formatting, clippy, the documentation, and the dependencies' lice
 audit: ## look for dependencies with known vulnerabilities; needs a network
 	scripts/check-dependencies.sh advisories
 
-sqlx: ## regenerate .sqlx/, after a change of a query or a migration
+sqlx: ## regenerate .sqlx/, after a change to a query or a migration
 	scripts/with-postgres.sh scripts/sqlx-prepare.sh
 
 openapi: ## regenerate docs/openapi.json

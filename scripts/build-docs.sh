@@ -5,8 +5,8 @@
 #   scripts/build-docs.sh            writes docs/src/reference/ and docs/book/
 #   scripts/build-docs.sh --check    writes nothing, and fails if the committed pages are not current
 #
-# Needs a built debug binary. The script works in a temporary directory, so that a failure changes nothing. The build
-# is reproducible: equal sources produce equal bytes on every machine.
+# Build the debug binary first. The script works in a temporary directory, so that a failure changes nothing. The
+# build is reproducible: equal sources produce equal bytes on every machine.
 set -eu
 
 cd "$(dirname "$0")/.."

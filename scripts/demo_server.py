@@ -9,7 +9,8 @@ such as TRONAGG_ADMIN_KEY. The exit status is the exit status of the command. It
 not start or does not stop cleanly, and 124 if the command takes longer than the timeout. As a module, this
 file exports `DemoServer`.
 
-The binary is target/debug/tollgate, or the one in TOLLGATE_BIN. Needs only Python's standard library.
+The binary is target/debug/tollgate, or the binary that TOLLGATE_BIN names. This program needs only Python's
+standard library.
 """
 
 import argparse

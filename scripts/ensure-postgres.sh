@@ -2,10 +2,10 @@
 # Installs Postgres's server programs, if they are missing. Prints nothing if they are installed.
 #
 #   scripts/ensure-postgres.sh            installs them if they are missing
-#   scripts/ensure-postgres.sh --bindir also prints their directory
+#   scripts/ensure-postgres.sh --bindir   also prints their directory
 #
 # Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install Postgres. It selects
-# the newest version in these directories. (Debian does not put `initdb` on PATH.)
+# the newest version in these directories. PATH is not enough, because Debian does not put `initdb` there.
 set -eu
 
 has_server() {

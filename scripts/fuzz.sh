@@ -6,7 +6,7 @@
 #   scripts/fuzz.sh SECONDS              runs every target for SECONDS
 #   scripts/fuzz.sh SECONDS TARGET…      runs these targets for SECONDS
 #
-# Needs a nightly toolchain and a C++ compiler. $FUZZ_TOOLCHAIN selects another toolchain than `nightly`. Uses the
+# Needs a nightly toolchain and a C++ compiler. $FUZZ_TOOLCHAIN selects a toolchain other than `nightly`. Uses the
 # cargo-fuzz on PATH. If there is none, installs cargo-fuzz into target/tools.
 set -eu
 

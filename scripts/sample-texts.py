@@ -3,9 +3,9 @@
 
     scripts/sample-texts.py SEED [COUNT]
 
-The same seed prints the same texts of the same tree. Six of ten texts are read by users: documentation,
-descriptions of the API, messages and pages. The others are comments and names of tests. Migrations and
-generated files are left out.
+The same seed prints the same texts of the same tree. Six of ten texts are texts for users: documentation,
+descriptions of the API, messages and pages. The others are comments and names of tests. The script omits
+migrations and generated files.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def paragraphs(source):
 
 
 def descriptions(value, path=""):
-    """Yields the summaries and descriptions of an OpenAPI document with their paths in it."""
+    """Yields the summaries and descriptions of an OpenAPI document, with the path of each in the document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, member in items:
         if name in ("summary", "description") and isinstance(member, str):

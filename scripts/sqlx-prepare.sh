@@ -4,7 +4,7 @@
 #   scripts/with-postgres.sh scripts/sqlx-prepare.sh [DIRECTORY]     (default: .sqlx)
 #
 # When sqlx's macros compile with a live database, they write the description of each query into SQLX_OFFLINE_DIR,
-# which must exist. Cargo does not notice a change of this directory or a new migration. So this script touches the
+# which must exist. Cargo does not notice a change to this directory or a new migration. So this script touches the
 # library, and Cargo then compiles the library again, with everything that depends on it.
 set -eu
 

@@ -3,12 +3,12 @@
 
     python3 scripts/walk.py [FILE]...
 
-Without a file, it runs README.md, the tutorial, and each how-to guide that has a walk. Each page gets its
-own demo server.
+Without a file, it runs the walks of README.md, the tutorial, and each how-to guide that contains one.
+Each page gets its own demo server.
 
 Format. A page may have any number of sections between the lines `<!-- walk:start -->` and
 `<!-- walk:end -->`. The walk runs the fenced blocks marked `sh` in these sections in order, in one bash
-session that begins in an empty directory. So a variable that one block sets exists in the next. A block
+session that begins in an empty directory. So a variable that one block sets exists in the next block. A block
 must end with status 0. If a fenced block marked `http`, `json` or `text` follows before the next `sh`
 block, it is the expected stdout of the `sh` block:
 
