@@ -35,7 +35,7 @@ pub enum StartError {
 
     /// The server's user may not enter a directory above the data directory.
     #[error(
-        "Postgres cannot run as root, and the user {user}, which would run it, may not enter \
+        "Postgres cannot run as root, so it would run as {user}. This user may not enter \
          {ancestor}, which is above the data directory {path}. Set TOLLGATE_DATA_DIR to a \
          directory outside of {ancestor}, such as /var/lib/tollgate"
     )]
@@ -74,7 +74,7 @@ pub enum StartError {
 
     /// The installed Postgres has a different major version than the cluster.
     #[error(
-        "the cluster in {path} was created by Postgres {needed}, and only Postgres {found} was \
+        "the cluster in {path} was created by Postgres {needed}, but only Postgres {found} was \
          found. Install Postgres {needed} with `{install}`, or set PG_BINDIR to the directory that \
          contains its `initdb` and `postgres`"
     )]

@@ -154,7 +154,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
-            tracing::error!(error = &error as &dyn std::error::Error, "a server is still running");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the private Postgres is still running"
+            );
         }
     }
 }

@@ -164,8 +164,8 @@ impl Store {
         warn!(
             reason,
             "Postgres allows fewer connections than this node may open. Further connections wait in \
-             the pooler of DATABASE_URL, because in session mode it needs one connection to \
-             Postgres for each of them. Requests that wait too long get 503"
+             the pooler of DATABASE_URL, because a pooler in session mode needs one connection to \
+             Postgres for each client connection. Requests that wait too long get 503"
         );
         Ok(())
     }

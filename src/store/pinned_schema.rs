@@ -41,7 +41,7 @@ pub(super) enum SchemaChoiceError {
          the role {role} selects {current}. Nothing was changed. Set the search path: ALTER ROLE \
          {role} IN DATABASE {database} SET search_path = {tables}. If the role may not use that \
          schema, allow it: GRANT CREATE, USAGE ON SCHEMA {tables} TO {role}. A second Tollgate \
-         needs a database of its own"
+         installation needs its own database"
     )]
     AnotherSchema {
         role: String,

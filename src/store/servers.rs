@@ -169,7 +169,7 @@ impl Servers {
         if std::mem::replace(&mut self.lock().is_split, is_split) != is_split && is_split {
             error!(
                 "two hosts are primaries on one timeline. Two standbys were promoted, and each \
-                 acknowledges commits that the other does not have. Stop one of them"
+                 acknowledges commits that the other lacks. Stop one of them"
             );
         }
     }
@@ -186,7 +186,9 @@ impl Servers {
         match refused {
             None => info!("new connections reach the primary again"),
             Some(Refused::Standby) => {
-                warn!("a new connection reached a standby and was closed. Only a primary is used");
+                warn!(
+                    "a new connection reached a standby and was closed. Tollgate uses only a primary"
+                );
             }
             Some(Refused::Deposed) => warn!(
                 "a new connection reached a deposed primary and was closed. Its timeline \

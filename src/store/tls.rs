@@ -25,8 +25,8 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
             warn!(
                 host = options.get_host(),
                 "this sslmode does not protect passwords and data on their way to Postgres. With \
-                 prefer, a proxy on the network can strip TLS, and allow never uses TLS. Use \
-                 sslmode=verify-full"
+                 prefer, a proxy on the network can strip TLS. With allow, Tollgate never uses \
+                 TLS. Use sslmode=verify-full"
             );
             options
         }
