@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_ten_lines_are_quoted() {
+    fn error_quotes_the_last_ten_lines() {
         let text: String = (1..=12).map(|n| format!("line {n}\n\n")).collect();
         let quoted = quote(&text);
         assert!(quoted.starts_with("\n    line 3\n    line 4\n"));

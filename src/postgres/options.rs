@@ -1,5 +1,3 @@
-//! Options of a private Postgres.
-
 use std::{ffi::OsString, path::PathBuf};
 
 /// The options of a private Postgres.
@@ -8,7 +6,7 @@ pub struct Options {
     /// The directory for all files of the private Postgres. It is created if it does not exist. See
     /// [`default_data_dir`].
     pub data_dir: PathBuf,
-    /// Whether the cluster survives a crash of the machine. False only in tests. It selects
+    /// Whether the cluster survives a crash of the machine. Tests set this to false, which selects
     /// `--no-sync` for initdb, and turns `fsync`, `synchronous_commit` and `full_page_writes` off.
     pub durable: bool,
     /// `max_connections` of the server. Postgres needs at least 4.

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_runs_the_server_itself() {
+    fn ordinary_user_runs_the_server() {
         assert_eq!(ServerUser::pick(JOE, None, PASSWD), user("joe", 1000, 1001, false));
         assert_eq!(ServerUser::pick(JOE, Some(ROOT), PASSWD), user("joe", 1000, 1001, false));
         let unnamed = Owner { uid: 4711, gid: 0 };

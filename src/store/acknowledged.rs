@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_forgotten_after_a_minute() {
+    fn forget_before_drops_only_older_items() {
         let (mut recent, begin) = (Recent::default(), Instant::now());
         for seconds in 1..=5 {
             recent.add(begin + Duration::from_secs(seconds), seconds);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn recent_entries_are_kept() {
+    fn node_keeps_recent_entries() {
         let acknowledged = Acknowledged::default();
         acknowledged.add_entries([entry(1), entry(2)].into_iter());
         acknowledged.forget_old();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_entries_is_limited_and_the_oldest_are_forgotten_first() {
+    fn node_drops_the_oldest_entries_above_the_maximum() {
         let acknowledged = Acknowledged::default();
         let most = i64::try_from(MAX_KEPT).expect("a number");
         acknowledged.add_entries((1..=most + 2).map(entry));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_entries_are_forgotten() {
+    fn node_forgets_lost_entries() {
         let acknowledged = Acknowledged::default();
         acknowledged.add_entries((1..=4).map(entry));
         acknowledged.forget_entries(&[entry(2), entry(4), entry(9)]);

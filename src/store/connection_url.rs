@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_ports_are_read_in_every_form_of_libpq() {
+    fn url_parser_accepts_hosts_and_ports_in_every_form_of_libpq() {
         for (url, hosts, ports) in [
             ("postgres://a/x", &["a"][..], &[None][..]),
             ("postgresql://a:1/x", &["a"], &[Some(1)]),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn users_passwords_and_databases_are_decoded() {
+    fn url_parser_decodes_users_passwords_and_databases() {
         let url = "postgres://us%40er:p%2F%3F%23%40%25,+w@a,b/data%20base?sslmode=require";
         assert_eq!(value(url, "user").as_deref(), Some("us@er"));
         assert_eq!(value(url, "password").as_deref(), Some("p/?#@%,+w"));

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_of_other_programs_are_explained() {
+    fn errors_explain_responses_of_other_programs() {
         for (said, expected) in [
             ("unexpected response from SSLRequest: 0x00", "closed without an answer"),
             ("unexpected response from SSLRequest: 0x45", "answered with an error before TLS"),

@@ -26,7 +26,6 @@ use crate::{
 /// would prevent that.
 const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 
-/// A stored account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
     pub id: AccountId,

@@ -23,7 +23,6 @@ use crate::{
     },
 };
 
-/// A new dashboard link.
 #[derive(Clone, Copy, Debug)]
 pub struct DashboardLink {
     pub expires_at: Timestamp,

@@ -47,16 +47,14 @@ pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Read<Self>, sqlx::Error>> + Send;
 }
 
-/// The result of a statement.
+/// The rows that one statement found, and the server that responded.
 pub(in crate::store) struct Read<R> {
-    /// The server that responded.
     pub server: ServerId,
     pub rows: Vec<R>,
 }
 
-/// The result of one lookup.
+/// The row of one hash, if it exists, and the server that responded.
 pub(in crate::store) struct Found<R> {
-    /// The server that responded.
     pub server: ServerId,
     pub row: Option<Arc<R>>,
 }

@@ -25,8 +25,7 @@ use crate::{
     store::{AcknowledgedEntry, Refusal, StoreError, clock::stored_time, keys::row::stored_limit},
 };
 
-/// The composite types that the program and the database exchange. For each type, lists the names
-/// and SQL types of its members, in their order.
+/// For each composite type, its name, and the names and SQL types of its members, in their order.
 pub const COMPOSITES: [(&str, &[(&str, &str)]); 2] =
     [("ledger_operation", OPERATION_MEMBERS), ("ledger_outcome", OUTCOME_MEMBERS)];
 

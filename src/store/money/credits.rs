@@ -20,7 +20,6 @@ use crate::{
     store::{AccountHandle, LedgerEntry, StoreError, clock::stored_time, connection::Connection},
 };
 
-/// A stored credit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credit {
     pub id: CreditId,

@@ -63,7 +63,7 @@ text_enum! {
     }
 }
 
-/// The outcome of an operation.
+/// The outcome of one operation of a batch.
 #[derive(Clone, PartialEq, Debug)]
 pub enum BatchOutcome {
     Done(Done),
@@ -78,10 +78,10 @@ pub enum BatchOutcome {
     Fenced,
 }
 
-/// An operation that took effect, now or earlier.
+/// The effect of an operation, which may have occurred in this attempt or earlier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
-    /// The effect of this operation. `None` if the operation took effect earlier. In this case, the
+    /// The effect of this attempt. `None` if the operation took effect earlier. In this case, the
     /// caller reads the stored object.
     pub now: Option<DoneNow>,
     /// The purchase or hold that was created earlier.

@@ -26,7 +26,6 @@ use crate::{
     },
 };
 
-/// A stored refund.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refund {
     pub id: RefundId,

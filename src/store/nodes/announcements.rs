@@ -21,8 +21,8 @@ use crate::{
 impl Change {
     /// Returns when no node uses the state from before the change, because each node has applied
     /// the change or its lease has ended. `connection` has committed the change. This method also
-    /// reads the nodes on it, because another connection may reach a server that lacks the row of a
-    /// node that has just joined.
+    /// reads the rows of the nodes on this connection. Another connection may reach a server
+    /// without the row of a node that has just joined.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
         let UnderWay { changes, number } = &self.under_way;
