@@ -21,8 +21,8 @@ fuzz_target!(|input: (&[u8], &[u8], &[u8])| {
         let key = credentials.into_key();
         let is_sent = |value: &HeaderValue| value.as_bytes().ends_with(key.expose().as_bytes());
         assert!(headers.values().any(is_sent));
-        // A request with different keys in its two headers is refused. So if a key is found, each
-        // header alone gives this key.
+        // The parser refuses a request with different keys in its two headers. So if it accepts
+        // the request, each header that contains a key contains this key.
         for credentials in alone.into_iter().flatten() {
             assert_eq!(credentials.into_key().expose(), key.expose());
         }

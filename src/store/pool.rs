@@ -105,7 +105,7 @@ pub enum ConnectError {
     Migration { place: String, reason: String },
 }
 
-/// Numbers of connections, for metrics.
+/// Numbers of connections for the metrics of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolState {
     pub idle: usize,

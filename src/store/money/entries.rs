@@ -35,7 +35,7 @@ pub struct LedgerEntry {
     pub created_at: Timestamp,
 }
 
-/// A filter for lists of entries.
+/// Restricts a list of entries. `None` matches every entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EntryFilter {
     /// The beginning of the period, inclusive.
