@@ -187,7 +187,8 @@ impl Servers {
             None => info!("new connections reach the primary again"),
             Some(Refused::Standby) => {
                 warn!(
-                    "a new connection reached a standby and was closed. Tollgate uses only a primary"
+                    "a new connection reached a standby and was closed. Tollgate uses only a \
+                     primary"
                 );
             }
             Some(Refused::Deposed) => warn!(
