@@ -39,7 +39,7 @@ pub enum Credential {
 pub struct CsvDownload<L> {
     pub store: Arc<Store>,
     pub tenant: Arc<Tenant>,
-    /// The download is cut off when this credential stops being valid.
+    /// The service cuts off the download when this credential becomes invalid.
     pub credential: Credential,
     pub lines: L,
 }
@@ -94,12 +94,12 @@ impl<L: CsvLines> CsvDownload<L> {
 
     /// Returns the next lines, or `None` at the end of the file.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        // The handler has returned, so the task no longer knows the tenant. Database connections
-        // are assigned round-robin by tenant.
+        // The handler has returned, so the task no longer knows the tenant. The tenant is needed
+        // because the service assigns database connections round-robin by tenant.
         let lines = of_request(Some(self.tenant.id), self.read()).await;
         let lines = lines.inspect_err(|broken| {
-            // The response has begun, so the service can only break the connection. The log line of
-            // the request shows a success.
+            // The response has begun, so the service can only abort the connection. The log line of
+            // the request still reports success.
             let tenant = self.tenant.slug.as_str();
             match broken {
                 Broken::CredentialOver => tracing::info!(tenant, "an export was cut off: {broken}"),

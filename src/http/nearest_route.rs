@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_of_the_documentation_are_not_named_while_it_is_off() {
+    fn documentation_routes_are_not_suggested_while_the_documentation_is_off() {
         assert!(nearest(&Method::GET, "/doc", true).is_some());
         assert_eq!(nearest(&Method::GET, "/doc", false), None);
     }

@@ -68,7 +68,7 @@ fn skeleton() -> Document {
         ("accounts", "A tenant's accounts, their balances and ledger entries."),
         ("keys", "An account's API keys."),
         ("dashboard", "Dashboard links, dashboard sessions and dashboard settings."),
-        ("audit", "Audit events, which record changes of accounts and keys."),
+        ("audit", "Audit events, which record changes to accounts and keys."),
         ("service", "Health checks of the service."),
     ]
     .map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
@@ -80,7 +80,7 @@ fn skeleton() -> Document {
         .build()
 }
 
-/// Makes the changes that the attributes of the handlers cannot express.
+/// Applies the changes that the attributes of the handlers cannot express.
 fn complete(mut document: Document) -> Document {
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         refuse_null_body(operation);

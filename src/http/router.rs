@@ -20,9 +20,9 @@ use crate::{
     state::{AppState, Limits},
 };
 
-/// Builds the router of the service from the API and `pages`: the dashboard, and the documentation
-/// unless it is off. `pages` already have their own layers. This function adds the layers of all
-/// requests.
+/// Builds the router of the service from the API and `pages`. `pages` contains the dashboard and,
+/// unless it is off, the documentation. Its routes already have their own layers. This function
+/// adds the layers of all requests.
 pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Router {
     let body_bytes = state.limits.body_bytes;
     let observer = Observer::new(state.clone(), refusals);
@@ -35,8 +35,8 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
             // The first layer is the outermost. `ServiceBuilder` combines them into one layer,
             // because the router boxes a request's future once per layer.
             ServiceBuilder::new()
-                // Sees every response. Adds the request id and the common headers, logs, counts and
-                // times out.
+                // Observes every request: adds the request id and the common headers, logs and
+                // counts the request, and enforces its time limit.
                 .layer(middleware::from_fn_with_state(observer, access::observe))
                 // Turns a panic into a 500 with a problem. The layer around it logs the panic.
                 .layer(CatchPanicLayer::custom(problem::panicked))

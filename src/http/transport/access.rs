@@ -51,8 +51,8 @@ impl Observer {
         Self { limits: state.limits, state: Some(state), refusals, error_pages }
     }
 
-    /// Observes routes that take no credential, of a service that does not serve its documentation
-    /// yet.
+    /// Returns the state for routes without a credential, on a service that does not serve its
+    /// documentation yet.
     pub fn without_credentials(limits: Limits) -> Self {
         Self { limits, state: None, refusals: Arc::default(), error_pages: None }
     }
@@ -223,7 +223,7 @@ fn counters(route: &str, method: &'static str, status: StatusCode) -> Counters {
     )
 }
 
-/// The data of a request that its log line and its metrics show.
+/// The data of a request that its log line and its metrics contain.
 struct Line<'a> {
     method: &'static str,
     route: &'a str,
@@ -280,9 +280,9 @@ impl Line<'_> {
             };
         }
         let status = response.status();
-        // Clients can cause any number of these lines. They concern refusals, requests that a node
-        // cannot answer without a free connection or a database, requests that wait for a lease,
-        // and requests whose body arrives slowly.
+        // Clients can cause any number of these lines. The lines concern refusals, requests that a
+        // node cannot answer without a free connection or a database, requests that wait for a
+        // lease, and requests whose body arrives slowly.
         let is_summed_up =
             slow || status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
         // A page's refusal has neither a reason nor a code. The reasons of 503s are not a closed

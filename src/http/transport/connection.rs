@@ -1,4 +1,4 @@
-//! Serves one connection: its requests, its timeouts and its end.
+//! Serves one connection: answers its requests, enforces its timeouts and closes it.
 //!
 //! hyper reads the requests and writes the responses. This module adds three things: it tracks
 //! whether the connection is idle, it tracks when a response has been handed to the socket, and it
@@ -85,13 +85,14 @@ type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 /// The phase of a connection. Times are in milliseconds since the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// Since this time, the connection waits for its first request.
+    /// Since this time, the connection has been waiting for its first request.
     New(u64),
-    /// Since this time, the connection waits for the rest of a request's headers.
+    /// Since this time, the connection has been waiting for the rest of a request's headers.
     Head(u64),
     /// The connection is processing a request.
     Busy,
-    /// The connection handed a response to the socket at this time, and waits for the next request.
+    /// The connection handed a response to the socket at this time, and has been waiting for the
+    /// next request since.
     Idle(u64),
 }
 

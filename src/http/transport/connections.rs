@@ -277,12 +277,12 @@ mod tests {
         assert!(reserve.iter().flatten().all(|place| place.in_reserve));
         assert_eq!(reserve.iter().flatten().count(), 4);
         assert!(connections.admit(neighbour, false).is_none());
-        let other = connections.admit(address("2001:db8:0:1::1"), false).expect("a place");
+        let other = connections.admit(address("2001:db8:0:1::1"), false).expect("a slot");
         assert!(!other.in_reserve);
         let proxied: Vec<_> = (0..10).filter_map(|_| connections.admit(crowd, true)).collect();
         assert!(proxied.iter().all(|place| !place.in_reserve));
         drop(ordinary);
-        assert!(!connections.admit(crowd, false).expect("a place").in_reserve);
+        assert!(!connections.admit(crowd, false).expect("a slot").in_reserve);
         assert_eq!(connections.counts(), (15, 0));
     }
 
@@ -290,8 +290,8 @@ mod tests {
     async fn busy_connection_is_not_closed_for_a_new_connection() {
         let connections = connections(2, Some(2));
         let kept: Vec<_> = (0..2).map(|_| connections.admit(address("192.0.2.1"), false)).collect();
-        assert!(connections.admit(address("192.0.2.2"), false).expect("a place").in_reserve);
+        assert!(connections.admit(address("192.0.2.2"), false).expect("a slot").in_reserve);
         drop(kept);
-        assert!(!connections.admit(address("192.0.2.2"), false).expect("a place").in_reserve);
+        assert!(!connections.admit(address("192.0.2.2"), false).expect("a slot").in_reserve);
     }
 }

@@ -30,17 +30,18 @@ const MAX_COUNTED: usize = 1024;
 /// The reason that the log gives for refusals beyond [`MAX_COUNTED`].
 const OTHERS: &str = "others";
 
-/// Counts refusals. A service that uses it must also run [`run`](Self::run).
+/// Counts refusals. A service that uses it must also run the job [`run`](Self::run).
 #[derive(Debug, Default)]
 pub struct RefusalLog {
     counts: Mutex<HashMap<Refused, Count>>,
 }
 
-/// The reason and the client of one count.
+/// Identifies a count. All refusals with this reason and from this client are counted together.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Refused {
     reason: String,
-    /// An IPv6 client usually controls a whole /64, so its addresses count as one client.
+    /// The client's IPv4 address, or the /64 of its IPv6 address, because an IPv6 client usually
+    /// controls a whole /64.
     network: Option<IpAddr>,
 }
 

@@ -30,10 +30,10 @@ pub struct RequestBody(Arc<Shared>);
 
 struct Shared {
     incoming: Mutex<Incoming>,
-    /// Whether the handler began to read. The first read sends `100 Continue` if the client waits
-    /// for it.
+    /// Whether the handler has begun to read. The first read sends `100 Continue` if the client
+    /// waits for it.
     started: AtomicBool,
-    /// Whether the handler read the whole body.
+    /// Whether the handler has read the whole body.
     ended: AtomicBool,
     /// Whether the body ended early or is malformed.
     broken: AtomicBool,

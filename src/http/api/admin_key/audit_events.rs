@@ -1,4 +1,4 @@
-//! Lists audit events, which record the changes of a tenant, its accounts and its keys.
+//! Lists audit events, which record changes to a tenant, its accounts and its keys.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -27,7 +27,7 @@ use crate::{
     store::{self, AuditFilter},
 };
 
-/// A recorded action, such as the change of a key.
+/// A recorded action, such as a change to a key.
 #[derive(Serialize, ToSchema)]
 pub struct AuditEvent {
     id: AuditEventId,
@@ -107,7 +107,7 @@ impl From<AuditQuery> for AuditFilter {
 
 /// List audit events
 ///
-/// Returns the changes of the tenant, its accounts and its keys, newest first.
+/// Returns the changes to the tenant, its accounts and its keys, newest first.
 #[utoipa::path(get, path = "/v1/audit-events", operation_id = "listAuditEvents",
     tag = "audit",
     params(AuditQuery, AuditEventPage),

@@ -1,4 +1,4 @@
-//! Credits: top-ups of an account's balance.
+//! Credits, which top up an account's balance.
 
 use axum::{
     Json,

@@ -78,10 +78,10 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 /// Create a dashboard link
 ///
 /// The link opens the dashboard of one account. It works once, and only until it expires. Redirect
-/// a logged-in user to the link from a page of one of the `return_origins`, or send it in an email or
-/// a chat. A user who comes from another site must press a button before the session opens, so a
+/// a logged-in user to the link from a page on one of the `return_origins`, or send it in an email
+/// or a chat. A user who comes from another site must press a button before the session opens, so a
 /// mail scanner or a chat preview does not use up the link. The permissions of this admin key
-/// determine the access of the session. `keys` gives access to keys and holds, and `audit` gives
+/// determine what the session can access. `keys` gives access to keys and holds, and `audit` gives
 /// access to the balance, the statement, purchases and the security log. The session ends when the
 /// admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",

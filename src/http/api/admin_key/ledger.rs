@@ -31,13 +31,13 @@ use crate::{
     web::csv,
 };
 
-/// One change of an account's balance.
+/// One change to an account's balance.
 #[derive(Serialize, ToSchema)]
 pub struct LedgerEntry {
     /// Number of the entry within its account: 1, 2, 3, … without gaps.
     seq: i64,
     kind: EntryKind,
-    /// Change of the balance. Negative if the balance decreased.
+    /// Change in the balance. Negative if the balance decreased.
     amount: SignedDecimalAmount,
     currency: CurrencyCode,
     balance_after: DecimalAmount,
@@ -222,7 +222,7 @@ pub async fn list(
 /// Export an account's ledger entries as CSV
 ///
 /// The first line contains the column names. If the service cannot finish the export, for example
-/// because the admin key was revoked, it breaks the connection, so that the client sees an
+/// because the admin key was revoked, it aborts the connection. The client then detects an
 /// incomplete transfer.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",
     operation_id = "exportLedgerEntries", tag = "accounts",

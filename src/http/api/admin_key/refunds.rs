@@ -1,4 +1,4 @@
-//! Refunds of purchases.
+//! Refunds purchases, and lists the refunds of a purchase.
 
 use axum::{
     Json,
@@ -72,8 +72,8 @@ type RefundPage = Page<8>;
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRefundRequest {
-    /// Amount to refund, at most the part of the purchase that was not refunded yet. Defaults to
-    /// this part.
+    /// Amount to refund, at most the part of the purchase that has not been refunded yet. Defaults
+    /// to this part.
     amount: Option<Amount>,
     /// The tenant's own id for the refund, such as a ticket number.
     reference: Option<Reference>,

@@ -82,8 +82,8 @@ impl UsageQuery {
 
 /// Get an API key's usage
 ///
-/// Counts the requests with the key that the gate or `verify` processed, by outcome. Counts are
-/// updated with a delay of a few seconds, at most a minute.
+/// Counts the requests with the key that the gate or `verify` processed, by outcome. Tollgate
+/// updates the counts with a delay of a few seconds, at most a minute.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}/usage",
     operation_id = "getKeyUsage", tag = "keys",
     params(KeyPath, UsageQuery),

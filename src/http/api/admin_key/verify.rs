@@ -54,7 +54,7 @@ pub struct VerifyResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     missing_scopes: Vec<Scope>,
-    /// The purchase that the charge made. Present if the charge succeeded.
+    /// The purchase for the charge. Present if the charge succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     purchase: Option<Purchase>,
@@ -100,7 +100,7 @@ pub struct VerifyRequest {
     /// The API key that a client presented.
     #[schema(value_type = String)]
     key: Result<KeyText, MalformedKey>,
-    /// Required scopes. The key's scopes must imply every one.
+    /// Required scopes. The key's scopes must imply each of them.
     scopes: Option<ScopeSet>,
     /// Purchase to make with the key if the key is valid. The key then also needs the scope
     /// `purchases:write`.
@@ -176,8 +176,8 @@ impl VerifiedKey {
 /// Verify an API key
 ///
 /// Verifies a key that a client presented. With `charge`, also makes a purchase with the key. The
-/// status is 200 even if the key is refused. `valid` and `code` contain the result. A key of
-/// another tenant is `NOT_FOUND`.
+/// status is 200 even if the key is refused. `valid` and `code` contain the result. For a key of
+/// another tenant, `code` is `NOT_FOUND`.
 #[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
     tag = "gate",
     request_body = VerifyRequest,

@@ -42,7 +42,7 @@ pub struct CreateHoldRequest {
     /// Seconds until the hold expires.
     expires_in: Option<HoldSeconds>,
     /// The client's own id for the hold, such as an order number. When the hold is captured, the
-    /// purchase gets the same reference.
+    /// resulting purchase has the same reference.
     reference: Option<Reference>,
 }
 
@@ -107,8 +107,8 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
 
 /// Create a hold
 ///
-/// Reserves a part of the balance until the hold is captured, voided or expires. Revoking the key
-/// voids its open holds. Requires the scope `purchases:write`.
+/// Reserves a part of the balance until the hold is captured or voided, or expires. Revoking the
+/// key voids its open holds. Requires the scope `purchases:write`.
 #[utoipa::path(post, path = "/v1/holds", operation_id = "createHold",
     tag = "holds",
     params(OptionalIdempotencyKey),

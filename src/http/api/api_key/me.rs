@@ -27,7 +27,7 @@ pub struct Me {
     account: OwnAccount,
     balance: Balance,
     key: ApiKey,
-    /// The remaining part of the key's spend limit. `null` if the key has no limit.
+    /// The remaining part of the key's spend limit. `null` if the key has no spend limit.
     #[schema(required = true)]
     spend_left: Option<DecimalAmount>,
 }
@@ -50,7 +50,8 @@ pub struct OwnAccount {
 /// Also returns the key's account and balance. Requires no scope.
 #[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
     tag = "gate",
-    responses((status = 200, description = "The key, its account and its balance.", body = Me),
+    responses((status = 200, description = "The key, its account and the account's balance.",
+        body = Me),
         AnyRoute, WithApiKey, WithBoundInFlight))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {

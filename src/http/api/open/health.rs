@@ -28,7 +28,7 @@ pub struct Health {
 
 /// Check liveness
 ///
-/// Answers 200 if the process runs. Does not query the database.
+/// Answers 200 if the process is running. Does not query the database.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
     tag = "service",
     responses((status = 200, description = "The process answers.", body = Health), AnyRoute, OpenRoute))]

@@ -36,9 +36,9 @@ pub struct AdminParts {
     pub tenant: Arc<Tenant>,
     /// Allows a second verification of the admin key, after a slow body or during a long response.
     pub key_hash: KeyHash,
-    /// The actor and the address, for the audit trail.
+    /// The actor and the client's address, for the audit trail.
     pub origin: Origin,
-    /// The time by the database's clock when the key was verified.
+    /// Time at which the key was verified, by the database's clock.
     pub now: Timestamp,
 }
 
@@ -68,7 +68,7 @@ impl Admin {
 }
 
 text_enum! {
-    /// The reason why an admin key is refused. The log shows it, but the response does not.
+    /// The reason why an admin key is refused. The log contains it, but the response does not.
     enum AdminKeyDenial {
         /// The text does not have the form of an admin key.
         Malformed = "malformed_admin_key",

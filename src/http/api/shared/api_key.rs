@@ -20,7 +20,8 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct ApiKey {
     id: KeyId,
-    /// The prefix, the first four characters and the last four, by which people recognize the key.
+    /// The prefix, the first four characters and the last four characters of the key, by which
+    /// people recognize it.
     #[schema(example = "ta_aBcD…_-ab")]
     hint: String,
     name: Name,
@@ -29,8 +30,8 @@ pub struct ApiKey {
     /// The spend limit of the key. `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
-    /// Tollgate refuses a disabled key. The key counts toward the account's maximum number of keys,
-    /// and can be enabled again.
+    /// Whether the key is enabled. Tollgate refuses a disabled key. A disabled key still counts
+    /// toward the account's maximum number of keys, and you can enable it again.
     enabled: bool,
     status: KeyStatus,
     created_at: Timestamp,

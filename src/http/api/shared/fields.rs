@@ -46,7 +46,8 @@ pub enum Patch<T> {
 }
 
 impl<T> Patch<T> {
-    /// Converts to the store's form of a change: `None` keeps the value, `Some(None)` clears it.
+    /// Converts to the store's form of a change: `None` keeps the value, and `Some(None)` clears
+    /// it.
     pub fn into_change(self) -> Option<Option<T>> {
         match self {
             Self::Keep => None,
@@ -214,7 +215,7 @@ impl Fields {
     }
 
     fn refuse_unknown(&mut self) {
-        // Further errors are not in the response.
+        // The response omits further errors.
         for name in std::mem::take(&mut self.members).keys().take(MAX_ERRORS) {
             self.wrong(name, not_known(name, &self.known));
         }
@@ -225,7 +226,7 @@ impl Fields {
     }
 }
 
-/// Returns the error for a member or a parameter whose name is not a known name.
+/// Returns the error for a member or a parameter whose name is unknown.
 pub fn not_known(name: &str, known: &[&'static str]) -> String {
     match closest(name, known.iter().copied()) {
         Some(closest) => format!("is unknown. Did you mean {closest}?"),
@@ -359,7 +360,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
         Err(error) if error.to_string().starts_with("recursion limit exceeded") => {
             Err(malformed(format!(
                 "The body nests objects and lists too deeply. Send at most {MAX_LEVELS} levels, \
-                 the body's own object included."
+                 including the body's own object."
             )))
         }
         Err(error) => {

@@ -75,7 +75,7 @@ fn unknown_member_is_refused_with_the_nearest_member_of_its_object() {
 }
 
 #[test]
-fn every_reader_of_a_patch_member_makes_its_name_known() {
+fn misspelled_member_of_a_patch_is_refused_with_the_nearest_member() {
     let mut fields = fields(r#"{"spend_limits": 1, "statuss": 1}"#);
     fields.patch_object("spend_limit", |limit| limit.required("amount", boolean));
     fields.change("status", boolean);
@@ -87,7 +87,7 @@ fn every_reader_of_a_patch_member_makes_its_name_known() {
 }
 
 #[test]
-fn patch_distinguishes_absent_from_null() {
+fn patch_distinguishes_an_absent_member_from_null() {
     let mut fields = fields(r#"{"b": null, "c": true}"#);
     assert_eq!(fields.patch("a", boolean), Patch::Keep);
     assert_eq!(fields.patch("b", boolean), Patch::Clear);

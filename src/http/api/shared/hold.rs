@@ -1,4 +1,4 @@
-//! A hold in responses, lists of holds, and the request that voids one.
+//! A hold in responses, lists of holds, and the request that voids a hold.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -42,9 +42,9 @@ pub struct Hold {
     #[schema(required = true)]
     reference: Option<Reference>,
     created_at: Timestamp,
-    /// Time at which an open hold expires and its amount is released.
+    /// Time at which the hold expires if it is still open. Tollgate then releases its amount.
     expires_at: Timestamp,
-    /// Time at which the hold was captured, voided or released. `null` if the hold is open.
+    /// Time at which the hold was captured or voided, or expired. `null` if the hold is open.
     #[schema(required = true)]
     closed_at: Option<Timestamp>,
     /// The reason why the hold was voided. `null` if the hold was not voided.

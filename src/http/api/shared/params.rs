@@ -153,7 +153,7 @@ impl QueryParams {
 
     /// Returns a problem if there are errors or unknown parameters.
     pub fn finish(mut self) -> Result<(), Problem> {
-        // Further errors are not in the response.
+        // The response omits further errors.
         for (name, _) in self.parameters.iter().take(MAX_ERRORS) {
             self.errors.push(wrong(name, &not_known(name, &self.known)));
         }

@@ -78,7 +78,7 @@ responses! {
     HOLD_NOT_OPEN: "HoldNotOpen", [HoldNotOpen],
         "The hold is closed.";
     REFUND_TOO_LARGE: "RefundTooLarge", [RefundTooLarge],
-        "The amount is larger than the part of the purchase that was not refunded yet.";
+        "The amount is larger than the part of the purchase that has not been refunded yet.";
     BODY_TOO_LARGE: "BodyTooLarge", [BodyTooLarge],
         "The body is too large.";
     UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaType", [UnsupportedMediaType],
@@ -255,13 +255,13 @@ fn problem_code() -> RefOr<Schema> {
 }
 
 fn field_error() -> RefOr<Schema> {
-    let pointer = string("A JSON pointer (RFC 6901) into the body.");
+    let pointer = string("JSON pointer (RFC 6901) to the invalid member of the body.");
     ObjectBuilder::new()
         .description(Some("An error in a member of the body, in a parameter or in a header."))
         .property("pointer", pointer.examples(["/name"]))
-        .property("parameter", string("The name of a parameter."))
-        .property("header", string("The name of a header."))
-        .property("detail", string("The error, for people."))
+        .property("parameter", string("Name of the invalid parameter."))
+        .property("header", string("Name of the invalid header."))
+        .property("detail", string("Description of the error, for people."))
         .required("detail")
         .into()
 }
@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_problems_of_a_response_share_a_status() {
+    fn problems_of_a_response_share_a_status() {
         for response in RESPONSES {
             for code in response.codes {
                 assert_eq!(code.status(), response.status(), "{code} of {}", response.name);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_is_named_after_its_code() {
+    fn schema_is_named_after_its_code() {
         assert_eq!(schema_name(ProblemCode::InvalidApiKey), "InvalidApiKeyProblem");
         assert_eq!(schema_name(ProblemCode::NotFound), "NotFoundProblem");
     }
