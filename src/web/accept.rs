@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderMap, header::ACCEPT};
 
-/// Whether the client prefers HTML to JSON, as browsers do. A client without a preference, such as
-/// curl, does not.
+/// Whether the client prefers HTML to JSON, as browsers do. Returns false for a client without a
+/// preference, such as curl.
 pub fn prefers_html(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(ACCEPT).iter().filter_map(|list| list.to_str().ok());
     let ranges: Vec<Range<'_>> =
@@ -12,7 +12,7 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
         > quality(&ranges, ["application/json", "application/*"])
 }
 
-/// A media range such as `text/*`, and how much the client wants it: 0 to 1.
+/// A media range such as `text/*`, and its quality from 0 to 1.
 struct Range<'a> {
     media: &'a str,
     quality: f32,

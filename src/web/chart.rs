@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_do_not_overflow() {
+    fn largest_numbers_do_not_overflow() {
         let chart =
             bar_chart("spend", "Spend", "Spent", &steps(&[i64::MAX, i64::MIN, i64::MAX / 2]));
         let heights: Vec<i64> = chart.bars.iter().map(|bar| bar.height).collect();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparkline_of_a_day_fits_its_width() {
+    fn sparkline_of_a_day_fits_its_width() {
         let spark = sparkline("Calls by hour", &[3; 24]);
         assert_eq!(spark.bars.len(), 24);
         assert!(spark.bars.iter().all(|bar| bar.x + bar.width <= SPARK_WIDTH));

@@ -118,7 +118,7 @@ impl Form {
     }
 }
 
-/// Completes an error message of `domain`, which is a part of a sentence, to a sentence.
+/// Turns an error message of `domain`, which is a part of a sentence, into a full sentence.
 fn sentence(message: &str) -> String {
     let mut characters = message.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string());

@@ -1,5 +1,5 @@
-//! The rules for every page: the headers of the response, a time limit, the allowed origin of a
-//! form, and the CSRF token in it.
+//! The rules for every page: response headers, a time limit, the allowed origin of a submitted
+//! form, and the CSRF token in the form.
 
 use std::{sync::Arc, time::Duration};
 

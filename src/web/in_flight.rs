@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_id_has_its_own_limit_and_ended_requests_free_it() {
+    fn each_id_has_its_own_limit_and_completed_requests_free_their_slots() {
         let in_flight = InFlight::new(2);
         let [a, b] = [1, 2].map(Uuid::from_u128);
         let first = in_flight.enter(a);
@@ -94,7 +94,7 @@ mod tests {
         assert!(first.is_some() && second.is_some() && in_flight.enter(a).is_none());
         assert!(in_flight.enter(b).is_some());
         let mut response = Response::default();
-        HeldUntilSent::attach(&mut response, first.expect("a place"));
+        HeldUntilSent::attach(&mut response, first.expect("a slot"));
         assert!(in_flight.enter(a).is_none());
         drop(response);
         let third = in_flight.enter(a);

@@ -1,7 +1,7 @@
 //! Code that all pages share. The API also uses it to read bodies and to write CSV.
 //!
-//! This module names no page. [`guard::protect`] gets the function that renders a failure as an
-//! argument.
+//! This module does not depend on any page. [`guard::protect`] takes the function that renders a
+//! failure as an argument.
 
 pub mod accept;
 pub mod body;
