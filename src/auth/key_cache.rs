@@ -128,7 +128,7 @@ impl KeyCache {
         }
     }
 
-    /// Applies a change of the keys with this tag. It removes their entries, and prevents the
+    /// Applies a change to the keys with this tag. It removes their entries, and prevents the
     /// insertion of rows whose lookups are in flight.
     pub fn invalidate(&self, tag: KeyTag) {
         let mut shard = self.shard(tag).write().unwrap_or_else(PoisonError::into_inner);
@@ -138,7 +138,7 @@ impl KeyCache {
         }
     }
 
-    /// Applies a change of all keys.
+    /// Applies a change to all keys.
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -262,8 +262,8 @@ impl Shard {
         }
     }
 
-    /// Empties a slot. The following keys that are not in their home slots move one slot closer to
-    /// them.
+    /// Empties a slot. Moves the keys behind it one slot back, up to the next empty slot or the
+    /// next key in its home slot.
     fn remove(&mut self, mut place: usize) {
         loop {
             let next = self.after(place);

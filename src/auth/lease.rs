@@ -8,7 +8,7 @@ use crate::domain::{server::ServerId, timestamp::Timestamp};
 /// 1/1000, and NTP adjusts a rate by at most half of that.
 const DRIFT: u32 = 64;
 
-/// The right to answer from the cache until a moment of this machine's clock.
+/// The right to answer from the cache until a moment on this machine's clock.
 ///
 /// Moments are times since boot, in microseconds. A lease that was never granted is not held.
 pub(super) struct Lease {
@@ -65,7 +65,7 @@ impl Lease {
         holds.then(|| ServerId::started_at(self.server.load(Ordering::Relaxed)))
     }
 
-    /// Whether a moment of the database's clock may have come. The answer is never late. It is
+    /// Whether a moment on the database's clock may have come. The answer is never late. It is
     /// early by at most the response time of the database plus 1/64 of the lease.
     pub fn may_have_come(&self, moment: Timestamp, now: Duration) -> bool {
         let offset = self.offset.load(Ordering::Relaxed);

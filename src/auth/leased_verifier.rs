@@ -70,7 +70,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         Self { lookup, cache, lease, since_boot, counts: Counts::default() }
     }
 
-    /// Grants the lease for `length` from `sent`, a moment of this machine's clock. The cache must
+    /// Grants the lease for `length` from `sent`, a moment on this machine's clock. The cache must
     /// have applied every change that `server` had committed by `sent`.
     pub fn grant_lease(
         &self,
@@ -99,7 +99,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.end();
     }
 
-    /// Applies a change of the keys with this tag. After it returns, no new request gets a verdict
+    /// Applies a change to the keys with this tag. After it returns, no new request gets a verdict
     /// from before the change.
     pub fn invalidate(&self, tag: KeyTag) {
         self.cache.invalidate(tag);

@@ -106,7 +106,7 @@ async fn key_is_looked_up_once_under_a_lease() {
 #[tokio::test]
 async fn every_key_is_refused_without_a_lease() {
     let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
-    verifier.verify(&Presented::new(&key())).await.expect("it passes");
+    verifier.verify(&Presented::new(&key())).await.expect("an accepted key");
     advance(LEASE);
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     assert_eq!(verifier.ask(&Presented::new(&key())).await, Err(NoVerdict::NoLease));
@@ -130,7 +130,7 @@ async fn answer_of_another_server_is_neither_used_nor_cached() {
 #[tokio::test]
 async fn invalidated_or_cleared_key_is_looked_up_again() {
     let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
-    verifier.verify(&Presented::new(&key())).await.expect("it passes");
+    verifier.verify(&Presented::new(&key())).await.expect("an accepted key");
     let denied = Denied::of(principal(None), Denial::Disabled);
     inner.set_verdict(Err(denied.clone()));
     verifier.invalidate(key().hash().tag());
@@ -145,7 +145,7 @@ async fn invalidated_or_cleared_key_is_looked_up_again() {
 async fn key_near_its_expiry_is_looked_up_until_it_has_expired() {
     let expires_at = database_clock().plus_seconds(1);
     let (verifier, inner) = verifier_with_lease(Ok(principal(expires_at)));
-    verifier.verify(&Presented::new(&key())).await.expect("it passes");
+    verifier.verify(&Presented::new(&key())).await.expect("an accepted key");
     // Shortly before its expiry, the key may already have expired. Only the database can decide.
     advance(Duration::from_millis(990));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);

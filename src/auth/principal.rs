@@ -33,7 +33,7 @@ pub struct PrincipalParts {
     pub tenant: Slug,
     /// The platform's environment, live or test.
     pub environment: Environment,
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     pub account: ExternalId,
     /// The key's id, which is not secret.
     pub key_id: KeyId,

@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn custom_problem_contains_standard_members_and_members_that_with_added() {
+    fn custom_problem_contains_the_standard_members_and_the_added_members() {
         let teapot = || {
             Problem::custom(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "No coffee. Try tea.")
                 .with("kettle", 3)

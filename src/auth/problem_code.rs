@@ -107,7 +107,7 @@ problem_codes! {
     HoldNotOpen: CONFLICT, "hold_not_open", "Hold not open";
     /// The amount to capture is larger than the hold.
     HoldTooSmall: CONFLICT, "hold_too_small", "Hold too small";
-    /// The amount is larger than the part of the purchase that is not refunded yet.
+    /// The amount is larger than the part of the purchase that has not been refunded yet.
     RefundTooLarge: CONFLICT, "refund_too_large", "Refund too large";
     /// The body is larger than the path accepts.
     BodyTooLarge: PAYLOAD_TOO_LARGE, "body_too_large", "Body too large";

@@ -7,7 +7,7 @@ use crate::domain::verification::{Denial, GateDecision};
 ///
 /// The gate presents only well-formed keys. An implementation accepts or refuses a key, depending
 /// on the key and its account. It returns the key's tenant and scopes in the principal, and the
-/// gate compares them with the route's.
+/// gate compares them with the tenant and the scope that the route requires.
 ///
 /// The verdict may also depend on the tenant, the scope or the client's address in [`Presented`].
 ///

@@ -36,7 +36,7 @@ pub(super) enum Failure {
     Unreadable(&'static str),
 }
 
-/// The members of every response of `POST /v1/keys/verify`.
+/// The members of every response to `POST /v1/keys/verify`.
 #[derive(Deserialize)]
 struct Answer {
     valid: bool,

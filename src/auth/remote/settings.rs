@@ -46,8 +46,8 @@ pub enum RemoteVerifierError {
     /// The key is not an admin key, because its prefix is not [`ADMIN_PREFIX`].
     AdminKey,
     #[error("an https URL needs root certificates, but this machine has none that can be read")]
-    /// The URL begins with `https://`, and no root certificate could be read. The source of the
-    /// error is the cause.
+    /// The URL begins with `https://`, and no root certificate could be read. The error's `source`
+    /// is the cause.
     RootCertificates(#[source] io::Error),
 }
 

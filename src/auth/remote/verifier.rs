@@ -89,7 +89,7 @@ impl RemoteVerifier {
     /// The admin key needs the permission `verify` and no other. The admin key belongs to one
     /// tenant, so the server does not find keys of other tenants.
     ///
-    /// This sends no request, so it does not detect a wrong host or a revoked admin key.
+    /// This function sends no request, so it does not detect a wrong host or a revoked admin key.
     ///
     /// # Errors
     ///
