@@ -26,11 +26,11 @@ pub struct DatabaseArgs {
     /// Tollgate starts a private Postgres]
     ///
     /// Separate several hosts with commas, such as host1:5432,host2:5432. Tollgate uses only the
-    /// primary. Tollgate takes values that the URL omits from libpq's variables, such as
-    /// PGPASSWORD, and from ~/.pgpass. If Postgres runs on another machine, sslmode defaults to
-    /// require. Use ?sslmode=verify-full in this case, which also verifies the server's
-    /// certificate. An unknown parameter of the URL is an error. In a user name or a password,
-    /// write / as %2F, ? as %3F, # as %23 and @ as %40.
+    /// primary. For values that the URL omits, Tollgate uses libpq's variables, such as PGPASSWORD,
+    /// and ~/.pgpass. If Postgres runs on another machine, sslmode defaults to require. Use
+    /// ?sslmode=verify-full in this case, which also verifies the server's certificate. An unknown
+    /// parameter of the URL is an error. In a user name or a password, write / as %2F, ? as %3F, #
+    /// as %23 and @ as %40.
     ///
     /// Without a URL, Tollgate starts a private Postgres in the data directory. libpq's variables
     /// do not affect it.

@@ -17,8 +17,8 @@ pub fn load_dotenv() -> Result<(), ConfigError> {
             let place = text.lines().position(|line| !wrong.is_empty() && line.contains(wrong));
             let number = place.map_or(String::new(), |index| format!(" (line {})", index + 1));
             Err(ConfigError(vec![format!(
-                ".env cannot be read. Each line must have the form NAME=value, with quotes around \
-                 a value that contains spaces{number}"
+                ".env cannot be read{number}. Each line must have the form NAME=value, with quotes \
+                 around a value that contains spaces"
             )]))
         }
         Err(error) => Err(ConfigError(vec![format!(".env cannot be read: {error}")])),

@@ -63,8 +63,8 @@ pub struct ServerArgs {
     /// How long a node may accept API keys after it has renewed its lease [default: 2s] [allowed:
     /// 100ms to 10s]
     ///
-    /// A revocation waits this long for a node that was killed, hangs or is cut off from the
-    /// database. The lease must be shorter than the TOLLGATE_REQUEST_TIMEOUT of every node.
+    /// A revocation waits this long for a node that was killed, that hangs or that is cut off from
+    /// the database. The lease must be shorter than the TOLLGATE_REQUEST_TIMEOUT of every node.
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION", help_heading = "Verification")]
     pub lease: Option<String>,
 

@@ -70,9 +70,9 @@ fn unknown_among(
     unknown
 }
 
-/// Whether Kubernetes has set the variable. For each service, Kubernetes sets variables with its
-/// addresses in every container. For a service named `tollgate`, these include
-/// `TOLLGATE_SERVICE_HOST` and `TOLLGATE_PORT_8080_TCP`.
+/// Whether Kubernetes has set the variable. In every container, Kubernetes sets variables with the
+/// addresses of each service. For a service named `tollgate`, these include `TOLLGATE_SERVICE_HOST`
+/// and `TOLLGATE_PORT_8080_TCP`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part))
         || (name.ends_with("_PORT") && value.contains("://"))

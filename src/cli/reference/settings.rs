@@ -20,7 +20,7 @@ command that reads settings logs a warning about such a variable.
 ";
 
 const LIBPQ: &str = "\
-Tollgate takes values that `DATABASE_URL` and `TOLLGATE_LISTEN_DATABASE_URL` omit from these \
+For values that `DATABASE_URL` or `TOLLGATE_LISTEN_DATABASE_URL` omits, Tollgate uses these \
 variables of libpq. The variables do not affect the private Postgres. An empty or invalid variable \
 is an error. If no password is set, Tollgate reads it from `~/.pgpass`.
 
