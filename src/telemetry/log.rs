@@ -13,8 +13,8 @@ use crate::config::LogConfig;
 /// Starts the log, as text or JSON.
 pub fn start_log(config: LogConfig) {
     let level = LevelFilter::from_level(config.level);
-    // A line that cannot be written is lost. By default the builder would print the error to the
-    // same standard error, and panic.
+    // The log drops a line that it cannot write. By default, the builder would print the error to
+    // the same standard error, and panic.
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)

@@ -44,8 +44,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_verifications_total",
         kind: MetricKind::Counter,
-        help: "Number of API key verifications. A key that belongs to another tenant than the \
-               route requires is not counted",
+        help: "Number of API key verifications. A key that belongs to a different tenant than \
+               the route requires is not counted",
         labels: &[
             MetricLabel {
                 name: "tenant",

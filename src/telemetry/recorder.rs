@@ -39,7 +39,8 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// Aggregates the values of histograms at intervals, until `stop` completes. Each value stays in
-/// memory until it is aggregated, and no client may ever fetch the metrics.
+/// memory until it is aggregated, so the recorder does not wait for a client that fetches the
+/// metrics.
 pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut again = tokio::time::interval(SUM_UP_AFTER);
