@@ -54,7 +54,7 @@ pub struct Create {
         value_parser = parse_permissions,
     )]
     permissions: PermissionSet,
-    /// Name of the admin key, such as the program that uses it
+    /// Name of the admin key, such as the name of the program that uses it
     #[arg(long, default_value = "backend", value_parser = Name::parse)]
     name: Name,
     /// Print the admin key as one JSON object
@@ -107,8 +107,8 @@ impl Create {
             .await?;
         self.print_created(&tenant, &key, &text).with_context(|| {
             format!(
-                "the admin key {id} is created, but could not be printed. Revoke it: tollgate \
-                 admin-key revoke {tenant} {id}",
+                "the admin key {id} was created, but could not be printed. Revoke it with \
+                 tollgate admin-key revoke {tenant} {id}",
                 id = key.id,
                 tenant = tenant.slug
             )

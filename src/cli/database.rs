@@ -154,8 +154,8 @@ impl Database {
         if let Err(error) = &hearing {
             warn!(
                 error = error as &dyn std::error::Error,
-                "cannot receive acknowledgements of other nodes. The change waits until the leases \
-                 of these nodes have ended"
+                "cannot receive acknowledgements from other nodes. The change waits until the \
+                 leases of these nodes have ended"
             );
         }
         hearing.ok()

@@ -222,7 +222,8 @@ impl Example {
         let account = ExternalId::parse(self.account, self.account_format)?;
         let (token, origin) = (entropy::new_session_token()?, Origin::cli());
         let handle = store.account(&tenant, &account, &origin);
-        // The links and sessions of earlier starts end, as their admin keys do.
+        // Ends the links and sessions of earlier starts. The demo has already revoked the admin
+        // keys of those starts.
         handle.end_dashboard_sessions().await?;
         handle.create_dashboard_link(&token, None, LinkSeconds::DAY).await?;
         Ok(link_url(public_url, &token))
@@ -279,7 +280,7 @@ impl Text {
             r#"
 Tollgate is ready: {url}
 {docs}
-To try the API, paste these lines into another terminal. First, the admin keys of this start:
+To try the API, paste these lines into another terminal. The first lines set the new admin keys.
 
 {exports}
 
@@ -296,7 +297,7 @@ curl -sS -X POST {url}/v1/purchases -H "X-API-Key: $TRONAGG_API_KEY" -H 'Idempot
 # Revoke the key.
 curl -sS -X POST {url}/v1/accounts/{account}/keys/$KEY_ID/revoke -H "Authorization: Bearer $TRONAGG_ADMIN_KEY"; echo
 
-# The key is refused now: 401.
+# Tollgate now refuses the key with 401.
 curl -sS -i {url}/v1/me -H "X-API-Key: $TRONAGG_API_KEY"; echo
 
 The link below opens the dashboard of the account {account}. It works once, within 24 hours.

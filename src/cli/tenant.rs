@@ -123,8 +123,8 @@ impl Create {
         let tenant = explain(created)?;
         print_created(&tenant, &admin_key, self.json).with_context(|| {
             format!(
-                "the tenant is created, but its admin key could not be printed. Create another \
-                 one: tollgate admin-key create {}",
+                "the tenant was created, but its admin key could not be printed. Create another \
+                 one with tollgate admin-key create {}",
                 tenant.slug
             )
         })?;
@@ -140,7 +140,8 @@ impl List {
             outln!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()))?;
         } else if tenants.is_empty() {
             outln!(
-                "There are no tenants yet. Create one: tollgate tenant create SLUG --prefix PREFIX"
+                "There are no tenants yet. Create one with tollgate tenant create SLUG --prefix \
+                 PREFIX"
             )?;
         } else {
             outln!(

@@ -1,4 +1,4 @@
-//! Markdown: escapes texts, and builds headings, lists and tables.
+//! Escapes texts, and builds headings, lists and tables in Markdown.
 
 /// Returns the first lines of a page. `name` is the page's name in `tollgate reference`.
 pub fn begin(name: &str, title: &str) -> String {

@@ -98,8 +98,8 @@ async fn command_that_cannot_print_a_new_admin_key_says_what_to_do() {
     let tenant = ["tenant", "create", "tronagg", "--prefix", "ta_"];
     let admin_key = ["admin-key", "create", "tronagg"];
     for (arguments, advice) in [
-        (&tenant[..], "Create another one: tollgate admin-key create tronagg"),
-        (&admin_key, "Revoke it: tollgate admin-key revoke tronagg adm_"),
+        (&tenant[..], "Create another one with tollgate admin-key create tronagg"),
+        (&admin_key, "Revoke it with tollgate admin-key revoke tronagg adm_"),
     ] {
         let output = run_with_closed_output(database.command(arguments));
         let stderr = String::from_utf8_lossy(&output.stderr);
