@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_from_either_header() {
+    fn key_is_read_from_either_header() {
         let bearer = |scheme: &str| format!("{scheme} {KEY}").into_bytes();
         assert_eq!(read(&[("x-api-key", KEY.as_bytes())]).as_deref(), Ok(KEY));
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer  "] {

@@ -169,7 +169,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Three keys share a tag.
+/// Returns the hash of a key. Three keys share a tag.
 fn key(number: u8) -> KeyHash {
     hash_with(tag(number).wrapping_mul(0x9E37_79B9_7F4A_7C15), number)
 }
@@ -185,7 +185,8 @@ proptest! {
         capacity in 0..12_usize, steps in prop::collection::vec(step(), 1..300)
     ) {
         let cache = KeyCache::new(capacity);
-        // The number of changes of each tag. Verdicts about the keys of a tag carry this number.
+        // The number of changes to the keys of each tag. Verdicts about the keys of a tag carry
+        // this number.
         let mut changes = [0; 4];
         let mut reading = HashMap::new();
         for step in steps {

@@ -37,7 +37,7 @@ proptest! {
     /// Once a key has expired, the lease never reports it as unexpired, regardless of the response
     /// time of the database.
     #[test]
-    fn expiry_is_never_noticed_too_late(
+    fn key_expiry_is_never_detected_too_late(
         sent in 0..1_000_000_u64, took in 0..1_000_000_u64, later in 0..10_000_000_u64,
         boot in 1_000_000_000_000_000..2_000_000_000_000_000_i64, answered in 0.0..=1.0_f64,
     ) {
@@ -56,7 +56,7 @@ proptest! {
     /// A lease ends before another node stops waiting for its end, even if the holder's clock runs
     /// 1 % slow.
     #[test]
-    fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
+    fn lease_ends_before_other_nodes_stop_waiting(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
         let lease = Lease::new();
         lease.grant(at(sent), at(length), moment(0), ServerId::started_at(1));
         let passed_at_waiter = length;

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_and_every_title_is_unique() {
+    fn codes_and_titles_are_unique() {
         let codes: HashSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         let titles: HashSet<_> = ProblemCode::ALL.iter().map(|code| code.title()).collect();
         assert_eq!((codes.len(), titles.len()), (ProblemCode::ALL.len(), ProblemCode::ALL.len()));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_an_error_and_all_are_ordered_by_status() {
+    fn codes_have_error_statuses_and_are_ordered_by_status() {
         let statuses = ProblemCode::ALL.iter().map(|code| code.status());
         assert!(
             statuses.clone().all(|status| { status.is_client_error() || status.is_server_error() })

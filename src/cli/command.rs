@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_of_a_command_is_known() {
+    fn every_variable_of_a_command_is_a_known_variable() {
         let variables = variables(&Cli::command());
         assert!(variables.len() > 20, "{variables:?}");
         let known = config::known_variables();

@@ -40,7 +40,7 @@ impl Serve {
     }
 }
 
-/// A service that is ready and listens, but does not serve requests yet.
+/// A service that is ready and listening, but does not serve requests yet.
 pub struct Service {
     pub database: Database,
     node: Node,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_is_current_only_with_the_tag_of_the_file() {
+    fn browser_copy_is_current_only_if_its_tag_matches_the_file() {
         let tag = entity_tag(&[0xab; 32]);
         assert_eq!(tag, "\"abababababababababababababababab\"");
         let is_current = |lists: &[&'static str]| {

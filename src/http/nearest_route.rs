@@ -63,7 +63,7 @@ fn nearest(method: &Method, path: &str, docs: bool) -> Option<&'static Route> {
 }
 
 /// Splits a path into segments. Ignores a trailing slash. Keeps an empty segment inside the path,
-/// because it stands for a missing id.
+/// because an id may be missing there.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     path.strip_suffix('/').unwrap_or(path).split('/')
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn nearest_route_of_a_path_without_its_id_is_the_route_with_the_id() {
+    fn path_with_a_missing_id_gets_the_route_with_the_id() {
         let path = "/v1/accounts/42/keys//revoke";
         let expected = "POST /v1/accounts/{account}/keys/{key_id}/revoke";
         assert_eq!(route(Method::POST, path).as_deref(), Some(expected));

@@ -9,7 +9,8 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 use super::metric::{METRICS, Metric, MetricKind};
 use crate::node::Node;
 
-/// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a timeout.
+/// Upper bounds of the histograms' buckets, in seconds. They cover durations from a cached lookup
+/// to a timeout.
 const BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 15.0,

@@ -100,7 +100,7 @@ impl Failure {
             Self::Suspended => (
                 "Account suspended",
                 "Nothing was changed. While the account is suspended, you can only view, disable \
-                 and revoke its keys and void its holds. Ask your platform why it is suspended.",
+                 and revoke its keys, and void its holds. Ask your platform why it is suspended.",
             ),
             Self::NotFound => {
                 ("Page not found", "The address is wrong, or the page belongs to another account.")

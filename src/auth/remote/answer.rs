@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_contains_the_reason_and_the_principal_if_it_is_readable() {
+    fn refusal_contains_the_reason_and_any_readable_principal() {
         for (code, reason) in [
             ("NOT_FOUND", Denial::NotFound),
             ("REVOKED", Denial::Revoked),

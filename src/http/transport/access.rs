@@ -122,8 +122,8 @@ fn decision(response: &Response) -> Option<GateDecision> {
     response.extensions().get::<Problem>().and_then(Problem::decision)
 }
 
-/// A client may send any word as a method, so unknown methods are neither logged nor used as
-/// labels.
+/// Returns the name of the method for the log and the metrics. A client may send any word as a
+/// method, so this function does not return unknown methods.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

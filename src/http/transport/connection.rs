@@ -163,8 +163,8 @@ impl ConnectionState {
         u64::try_from(millis).unwrap_or(u64::MAX) & (u64::MAX >> 2)
     }
 
-    /// Returns the deadline of the current phase. `None` during a request, which has its own
-    /// limits.
+    /// Returns the deadline of the current phase. `None` during a request, because requests have
+    /// their own limits.
     fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
         let (since, allowed) = match self.phase() {
             Phase::New(since) | Phase::Head(since) => (since, limits.header_timeout),

@@ -1,5 +1,5 @@
-//! The listener. Each connection has one task. Limits bound all resources that a client can use. A
-//! shutdown finishes the requests in flight.
+//! The listener. Each connection has one task. Limits apply to all resources that a client can use.
+//! A shutdown finishes the requests in flight.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 

@@ -150,7 +150,8 @@ pub async fn without_tenant() -> Problem {
     )
 }
 
-/// The detail does not repeat the path, because a client may have put a key there by mistake.
+/// Returns the response for a path that names no tenant or environment. The detail does not repeat
+/// the path, because a client may have put a key there by mistake.
 fn malformed_path() -> Problem {
     Problem::new(
         ProblemCode::NotFound,

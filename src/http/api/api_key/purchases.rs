@@ -62,7 +62,7 @@ impl CreatePurchaseRequest {
 /// Make a purchase
 ///
 /// Deducts the amount from the account's balance. Requires the scope `purchases:write`. With an
-/// `Idempotency-Key`, a repeated request has no further effect and gets the response of the first
+/// `Idempotency-Key`, a repeated request has no further effect and gets the response to the first
 /// request, even if the first request was declined. A request with another API key of the account
 /// counts as a repetition too.
 #[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
