@@ -229,9 +229,11 @@ fn log_summarizes_refusals_after_the_tenth_in_one_line() {
     assert_eq!(count("request refused", json!("malformed")), 10, "{log}");
     // A refusal for another reason still gets its own line.
     assert_eq!(count("request refused", Value::Null), 1, "{log}");
-    assert_eq!(count("requests summed up", json!("malformed")), 1, "{log}");
-    let sum =
-        lines.iter().find(|line| line["message"] == "requests summed up").expect("the line exists");
+    assert_eq!(count("requests summarized", json!("malformed")), 1, "{log}");
+    let sum = lines
+        .iter()
+        .find(|line| line["message"] == "requests summarized")
+        .expect("the line exists");
     assert_eq!(sum["count"], 20, "{sum}");
 }
 
@@ -257,7 +259,7 @@ async fn log_summarizes_503_responses_after_the_tenth_in_one_line() {
     let answers = with("could not answer the request");
     assert_eq!(answers.len(), 10, "{log}");
     assert!(answers.iter().all(|line| line["reason"] == "too many connections"), "{log}");
-    let sums = with("requests summed up");
+    let sums = with("requests summarized");
     assert_eq!(sums.len(), 1, "{log}");
     assert_eq!((&sums[0]["reason"], &sums[0]["count"]), (&json!("unavailable"), &json!(20)));
 }

@@ -118,7 +118,7 @@ impl RefusalLog {
 impl Sum {
     fn log(self) {
         let Self { reason, address, count } = self;
-        info!(reason, address, count, "requests summed up");
+        info!(reason, address, count, "requests summarized");
     }
 }
 
