@@ -3,7 +3,7 @@ use std::{future::Future, sync::Arc};
 use super::{Challenge, Presented, Principal, Problem, ProblemCode};
 use crate::domain::verification::{Denial, GateDecision};
 
-/// The only port of the gate: it verifies a key and returns its principal.
+/// The only port of the gate. It verifies a key and returns its principal.
 ///
 /// The gate presents only well-formed keys. An implementation accepts or refuses a key, depending
 /// on the key and its account. It returns the key's tenant and scopes in the principal, and the
@@ -35,7 +35,7 @@ pub type Verdict = Result<Principal, Denied>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Denied {
-    /// The reason.
+    /// Why the key is refused, or [`Denial::Unavailable`] if no verdict is available.
     pub reason: Denial,
     /// The owner of the key, if the key is known. The log and the usage counts use it. No response
     /// contains it.

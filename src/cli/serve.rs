@@ -288,7 +288,7 @@ async fn open_and_answer_meanwhile(
     let (waiting, mut seen) = watch::channel(false);
     let mut opening = pin!(Database::open_for_service(config, stop, &waiting));
     let mut meanwhile = Jobs::default();
-    // Drops the borrowed value, which would block the sender.
+    // Drops the borrowed value immediately, because it would block the sender.
     let is_waiting = async { drop(seen.wait_for(|&waiting| waiting).await) };
     let opened = tokio::select! {
         opened = &mut opening => opened,

@@ -34,7 +34,7 @@ pub struct AddressArgs {
     pub public_url: Option<String>,
 }
 
-/// The configured addresses.
+/// The listening address and the public URL, resolved from the settings.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     pub listen: SocketAddr,

@@ -19,7 +19,7 @@ pub struct Operation<'a> {
 pub struct Credential {
     /// The security scheme in the document. `None` means that no credential is required.
     pub scheme: Option<&'static str>,
-    /// The heading of its operations.
+    /// The heading of the section that lists its operations.
     pub heading: &'static str,
     /// The word for the roles in the document, such as "scope".
     pub role: &'static str,

@@ -70,9 +70,9 @@ pub async fn observe(observer: State<Observer>, request: Request, next: Next) ->
     response
 }
 
-/// Gives the request an id. Adds the id to the response's header. If the response is a problem,
-/// adds the id and the address of the page about its code to the body. Logs and counts the request.
-/// The log line contains the matched route, but never a header, query, body or path.
+/// Gives the request an id. Adds the id to the response as `X-Request-Id`. If the response is a
+/// problem, adds the id and the address of the page about its code to the body. Logs and counts the
+/// request. The log line contains the matched route, but never a header, query, body or path.
 async fn observe_request(
     State(Observer { limits, state, refusals, error_pages }): State<Observer>,
     mut request: Request,

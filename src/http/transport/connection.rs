@@ -73,8 +73,8 @@ pub struct ConnectionState {
     /// Whether the body of a response failed after a part had been sent.
     broke_off: AtomicBool,
     close: Notify,
-    /// The value that counts the current request as in flight. It is dropped when the response has
-    /// been handed to the socket.
+    /// The value that counts the current request as in flight. The connection drops it when it has
+    /// handed the response to the socket.
     held: Mutex<Option<HeldUntilSent>>,
     /// The socket, after hyper has dropped it.
     socket: Mutex<Option<Stream>>,
@@ -340,7 +340,7 @@ async fn answer(
 /// that the connection keeps. hyper drops the body when it has taken the last frame.
 struct ResponseBody {
     body: axum::body::Body,
-    /// The rest of a large frame.
+    /// The part of a large frame that hyper has not taken yet.
     rest: Bytes,
     state: Arc<ConnectionState>,
 }

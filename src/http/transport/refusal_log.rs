@@ -41,7 +41,7 @@ pub struct RefusalLog {
 struct Refused {
     reason: String,
     /// The client's IPv4 address, or the /64 of its IPv6 address, because an IPv6 client usually
-    /// controls a whole /64.
+    /// controls a whole /64. `None` if the address is unknown or the reason is [`OTHERS`].
     network: Option<IpAddr>,
 }
 

@@ -36,7 +36,7 @@ pub struct Account {
 
 pub type AccountList = List<Account>;
 
-/// The requested page of a list of accounts.
+/// The part of a list of accounts that `limit` and `cursor` select.
 type AccountPage = Page<24>;
 
 impl Account {

@@ -54,7 +54,7 @@ pub struct NewKey {
 
 pub type ApiKeyList = List<ApiKey>;
 
-/// The requested page of a list of keys.
+/// The part of a list of keys that `limit` and `cursor` select.
 type ApiKeyPage = Page<16>;
 
 impl NewKey {

@@ -60,7 +60,7 @@ fn detail() -> ObjectBuilder {
 
 pub type AuditEventList = List<AuditEvent>;
 
-/// The requested page of a list of events.
+/// The part of a list of events that `limit` and `cursor` select.
 type AuditEventPage = Page<16>;
 
 impl From<store::AuditEvent> for AuditEvent {

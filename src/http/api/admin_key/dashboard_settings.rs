@@ -24,7 +24,8 @@ use crate::{
     store::DashboardChange,
 };
 
-/// Maximum size of a body in bytes: a logo of 32 KiB in base64, and the other settings.
+/// Maximum size of a body in bytes. It is enough for a logo of 32 KiB in base64 and the other
+/// settings.
 pub const BODY_BYTES: usize = 64 * 1024;
 
 /// The settings of the dashboard.

@@ -58,7 +58,7 @@ pub struct LedgerEntry {
 
 pub type LedgerEntryList = List<LedgerEntry>;
 
-/// The requested page of a list of entries.
+/// The part of a list of entries that `limit` and `cursor` select.
 type LedgerEntryPage = Page<8>;
 
 impl LedgerEntry {

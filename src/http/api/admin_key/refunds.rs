@@ -66,7 +66,7 @@ impl Refund {
 
 pub type RefundList = List<Refund>;
 
-/// The requested page of a list of refunds.
+/// The part of a list of refunds that `limit` and `cursor` select.
 type RefundPage = Page<8>;
 
 #[derive(ToSchema)]

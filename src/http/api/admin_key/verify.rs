@@ -230,7 +230,7 @@ async fn answer(
     decided
 }
 
-/// Decides about a valid key: checks its scopes, then makes the charge.
+/// Checks the scopes of a valid key, then makes the charge.
 async fn decide(
     state: &AppState,
     tenant: &Arc<Tenant>,

@@ -37,8 +37,8 @@ pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) 
     Buyer { tenant, account, key_id: principal.key_id, request_id }
 }
 
-/// Builds the response for a decision: the purchase or hold, or the problem if the ledger declined
-/// it.
+/// Builds the response for a decision. It contains the purchase or hold, or the problem if the
+/// ledger declined the request.
 pub fn respond<T, B: Serialize>(
     charge: Charge,
     buyer: &Buyer,

@@ -73,7 +73,7 @@ impl Hold {
 
 pub type HoldList = List<Hold>;
 
-/// The requested page of a list of holds.
+/// The part of a list of holds that `limit` and `cursor` select.
 pub type HoldPage = Page<16>;
 
 /// An empty object. The path contains the id of the hold.

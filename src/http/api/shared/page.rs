@@ -134,8 +134,8 @@ impl<const N: usize> Page<N> {
         Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after, list })
     }
 
-    /// Returns the number of items to fetch: one more than the page contains, to detect whether
-    /// more follow.
+    /// Returns the number of items to fetch. It is one more than the page contains, to detect
+    /// whether more follow.
     pub fn fetch(&self) -> i64 {
         self.limit + 1
     }

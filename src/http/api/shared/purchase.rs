@@ -81,7 +81,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PurchasePath {
     }
 }
 
-/// The requested page of a list of purchases.
+/// The part of a list of purchases that `limit` and `cursor` select.
 pub type PurchasePage = Page<8>;
 
 /// Lists a page of an account's purchases, newest first.
