@@ -64,9 +64,9 @@ pub struct DatabaseArgs {
     /// the number of cores] [allowed: 1 to 1000]
     ///
     /// A service opens up to fourteen more: five to look up keys, up to eight for purchases, and
-    /// one that receives notifications of changes. It does not start if Postgres allows fewer
-    /// connections. All nodes share the limits of Postgres, so these must allow the sum of all
-    /// nodes' connections.
+    /// one to receive notifications of changes. It does not start if Postgres allows fewer
+    /// connections. All nodes share the limits of Postgres, so these limits must allow the sum of
+    /// all nodes' connections.
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 

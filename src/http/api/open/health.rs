@@ -40,8 +40,8 @@ pub async fn livez() -> Json<Health> {
 /// Check readiness
 ///
 /// Answers 200 if the node holds its lease and every kind of database connection reaches the server
-/// that granted the lease. Without a lease, the node refuses every key. Otherwise answers 503 with
-/// the reason in `detail`.
+/// that granted the lease. Otherwise answers 503 with the reason in `detail`. Without a lease, the
+/// node refuses every key.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service",
     responses((status = 200, description = "The service can answer requests.", body = Health),
