@@ -111,7 +111,7 @@ def wait_seconds(retry_after, attempt):
 
 
 def answer(response):
-    """Returns the body of a success. Otherwise ends the program with a line that says what to do."""
+    """Returns the body of a successful response. Otherwise exits with a line that says what to do."""
     if response.ok:
         return response.json()
     try:
