@@ -1,4 +1,5 @@
-"""The clients. They buy, create and revoke keys, and send requests with live and revoked keys to both nodes."""
+"""The clients. They make purchases, create and revoke keys, and send requests with live and revoked keys to both
+nodes."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ class Pace:
     revokers: int = 4
     pause: float = 0.04
     live_pause: float = 0.025
-    # How long after a revocation the clients send another request with the revoked key.
+    # The times after a revocation, in seconds, at which a client sends another request with the revoked key.
     again: tuple[float, ...] = (0.3, 1.5, 4.0)
 
 
@@ -142,7 +143,7 @@ class Load:
         return made["id"], made["key"]
 
     async def _buy(self, account: str, key: str, label: str) -> None:
-        """Buys at a random node. Retries a purchase without a response at a random node until it has one."""
+        """Makes purchases at random nodes. Retries each purchase until it gets a response."""
         connections, number = self._connections(), 0
         while not self._stopping:
             number += 1
@@ -150,7 +151,7 @@ class Load:
             self.record.purchases.append(purchase)
             await self._buy_one(connections, key, purchase)
             if number % 10 == 0:
-                # Sends the purchase again. It must not be deducted twice.
+                # The account must be charged only once for a repeated purchase.
                 await self._buy_one(connections, key, purchase)
             await asyncio.sleep(self._pause())
 

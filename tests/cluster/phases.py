@@ -87,7 +87,8 @@ def freeze_machine(world: World) -> dict[str, float]:
 
 
 def restart_haproxy(world: World) -> dict[str, float]:
-    """Restarts HAProxy. At first, it then sends connections to any server, including standbys that lag."""
+    """Restarts HAProxy. After the restart, HAProxy first sends connections to any server, including standbys that
+    lag."""
     set_replay_paused(world)
     world.fault_begins()
     world.haproxy.stop()
@@ -110,7 +111,7 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
 
 
 def until_enough(purchases: int, revokes: int) -> PhaseSpec:
-    """Runs a phase without a fault, which ends after this many purchases and revocations."""
+    """Runs a phase without a fault. The phase ends after this many purchases and revocations."""
 
     def run(world: World) -> dict[str, float]:
         world.fault_begins()

@@ -97,7 +97,8 @@ def table(all_outages: list[Outage]) -> str:
 
 
 def examples(what: str, lines: list[str]) -> list[str]:
-    """Returns a heading with the number of lines, followed by the first lines. Returns nothing without lines."""
+    """Returns a heading with the number of lines, followed by the first lines. Returns an empty list if
+    there are no lines."""
     if not lines:
         return []
     return [f"{what}: {len(lines)}", *(f"  {text}" for text in lines[:EXAMPLES])]

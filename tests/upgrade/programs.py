@@ -34,7 +34,7 @@ class Broken(Exception):
 
 
 class Postgres:
-    """A temporary Postgres and a directory for logs. When the `with` block ends, it removes both."""
+    """A temporary Postgres and a directory for logs. Both are removed when the `with` block ends."""
 
     def __enter__(self) -> Postgres:
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-upgrade-", dir="/tmp"))

@@ -10,14 +10,14 @@ from threading import Lock
 @dataclass(frozen=True)
 class Purchase:
     account: str
-    # Minor units.
+    # In minor units.
     amount: int
 
 
 @dataclass(frozen=True)
 class Revoke:
-    # From the version of the node that revoked the key to the version of the nodes that it waited
-    # for.
+    # The version of the node that revoked the key, and the version of the nodes whose
+    # acknowledgements it waited for, such as "old → new".
     direction: str
     seconds: float
 

@@ -97,7 +97,7 @@ class Upgrade:
         self.load.go_on(REVOKES, PURCHASES)
 
     def roll(self) -> list[Node]:
-        """Runs the upgrade, and returns the nodes that serve in the end."""
+        """Runs the upgrade, and returns the nodes that are running afterwards."""
         first, second = self.start("1", self.old), self.start("2", self.old)
         self.load.start()
         self.go_on()
