@@ -271,7 +271,7 @@ async fn response_that_closes_an_http_1_0_connection_contains_no_keep_alive_head
 }
 
 #[tokio::test]
-async fn health_endpoints_respond_when_every_connection_is_busy() {
+async fn health_endpoints_respond_while_every_connection_is_busy() {
     let app = App::start().await;
     let limits = ServerLimits { max_connections: 5, ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;

@@ -139,7 +139,8 @@ impl Pair {
     /// releases the lock.
     async fn ask_behind(&self, lock: Lock, call: Call) -> u16 {
         let mut request = pin!(self.ask(call));
-        // The test cannot observe when the request begins to wait, so it polls it many times.
+        // The test cannot observe when the request begins to wait, so it polls the request many
+        // times.
         for _ in 0..100 {
             tokio::select! {
                 biased;

@@ -157,7 +157,7 @@ async fn concurrent_purchases_spend_exactly_the_limit() {
 }
 
 #[tokio::test]
-async fn charge_over_the_spend_limit_is_declined_with_both_amounts() {
+async fn declined_charge_over_the_spend_limit_names_the_required_and_the_available_amount() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("1", "total")).await;

@@ -1,4 +1,4 @@
-//! To refuse unknown admin keys, sessions and dashboard links, Tollgate needs no connection of the
+//! Tollgate refuses unknown admin keys, sessions and dashboard links without a connection from the
 //! pool that requests share.
 
 use std::sync::Arc;

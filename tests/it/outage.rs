@@ -23,7 +23,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
+async fn requests_get_503_during_a_database_outage_and_the_node_recovers_without_a_restart() {
     let options = cluster::options("outage");
     let start = {
         let options = options.clone();
@@ -121,7 +121,7 @@ async fn terminated_database_connections_fail_no_request() {
 }
 
 #[tokio::test]
-async fn database_that_refuses_connections_returns_503() {
+async fn request_gets_503_if_the_database_refuses_connections() {
     let url = cluster::fresh_database().await;
     let app = App::on(&url).await;
     let wallet = app.wallet("0").await;

@@ -346,7 +346,7 @@ async fn invalid_verification_response_returns_503_without_a_retry() {
 }
 
 #[tokio::test]
-async fn silent_server_times_out_with_503() {
+async fn verification_times_out_with_503_if_the_server_sends_no_response() {
     let (address, _) = fake_server(|stream| {
         let mut connection = BufReader::new(stream);
         // The server reads requests and sends nothing until the client disconnects.

@@ -140,7 +140,7 @@ fn links_of_built_pages_have_existing_targets_in_the_book() {
 }
 
 #[test]
-fn built_page_has_one_main_heading_a_language_and_a_mark_in_the_table_of_contents() {
+fn built_page_has_one_main_heading_one_language_and_one_current_entry_in_the_table_of_contents() {
     let mut faults = Vec::new();
     for (path, html) in pages() {
         let tags = tags(&html);

@@ -65,7 +65,7 @@ fn is_program(name: &str) -> bool {
     name == "tollgate" || name.ends_with("/tollgate")
 }
 
-/// Returns the lines of a block. Joins a line that ends with a backslash and the next line.
+/// Returns the lines of a block. Joins each line that ends with a backslash to the next line.
 fn joined_lines(block: &Block) -> Vec<Found> {
     let mut lines = Vec::new();
     let mut line = Found { line: block.line, text: String::new() };

@@ -30,7 +30,7 @@ use crate::harness::{
 /// The address of the service in the examples.
 const ADDRESS: &str = "https://keys.example.com";
 
-/// The time that the service of [`problems_with_load_and_failures`] waits for a body.
+/// How long the service in [`problems_with_load_and_failures`] waits for a request body.
 const BODY_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Returns the only JSON block on the page of a code.

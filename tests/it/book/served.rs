@@ -1,5 +1,5 @@
-//! The server serves the book at `/docs/book/`. The response headers allow everything that its
-//! pages need.
+//! The server serves the book at `/docs/book/`. The response headers allow everything that the
+//! pages of the book need.
 
 use crate::{
     dashboard::visitor::{LOOPBACK, SECURE, router_at},
@@ -62,7 +62,7 @@ async fn request_with_the_current_entity_tag_of_a_page_gets_304() {
 }
 
 #[tokio::test]
-async fn address_without_a_slash_redirects_and_unknown_pages_return_404() {
+async fn address_without_a_trailing_slash_redirects_and_unknown_pages_return_404() {
     let app = App::start().await;
     let redirect = app.send(get("/docs/book")).await.expect(308);
     assert_eq!(redirect.header("location"), Some("/docs/book/"));

@@ -42,7 +42,7 @@ async fn list_keys(world: &World, status: &str) -> Vec<Value> {
 pub async fn copy_new_key(world: &World) -> String {
     let shown = world.text("#new-key").await;
     if world.scripts == Scripts::Off {
-        // The copy button needs JavaScript, so the page hides it.
+        // Without JavaScript, the page hides the copy button.
         assert!(!world.shows("#copy").await);
         return shown;
     }

@@ -394,8 +394,8 @@ async fn tab_reaches_every_control_with_a_visible_focus_ring() {
     tab_through(&world, "the new key").await;
 }
 
-/// Presses Tab until the focus starts again, and asserts that it reaches every control of the page.
-/// Each control must be visible and have a focus ring.
+/// Presses Tab until the focus returns to the first control. Asserts that the focus reaches every
+/// control of the page, and that each control is visible and has a focus ring.
 async fn tab_through(world: &World, page: &str) {
     // Tab stops only at the chosen button of a radio group. The arrow keys reach the others.
     let mark_stops = "document.activeElement.blur();

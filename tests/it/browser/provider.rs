@@ -48,8 +48,8 @@ pub async fn request_message(world: &World, address: &str) -> String {
     message(world).await
 }
 
-/// Returns the message to sign that the page shows. With JavaScript, also asserts that the page
-/// sends this message to the wallet.
+/// Returns the message that the page asks the wallet to sign. With JavaScript, also asserts that
+/// the page sends this message to the wallet.
 pub async fn message(world: &World) -> String {
     world.find("#message").await;
     let shown = world.run("return document.querySelector('#message').textContent").await;

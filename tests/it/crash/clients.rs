@@ -28,7 +28,7 @@ const TOP_UP_INTERVAL: Duration = Duration::from_millis(100);
 /// requests that exceed the balance.
 const TOP_UP_PERCENT: i64 = 70;
 
-/// The maximum time before an early disconnect.
+/// The maximum time between a request and an early disconnect, in microseconds.
 const MAX_DISCONNECT_MICROS: u64 = 2000;
 
 /// How long a client waits after a 503.

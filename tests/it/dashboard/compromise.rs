@@ -113,7 +113,7 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     done.does_not_say("We did not create a new key");
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     let me = site.api(me).await.expect(200);
-    // The expiry of the new key is not the end of the old key's grace period.
+    // The new key does not expire at the end of the old key's grace period.
     assert!(me.json["key"]["expires_at"].is_null(), "{me:?}");
 }
 

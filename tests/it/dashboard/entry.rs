@@ -159,7 +159,7 @@ async fn page_of_a_used_or_expired_link_says_how_to_get_another_link() {
     let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
     let page = site.visitor().post("/dashboard/enter", &[("token", token)]).await;
     page.expect(410).says("Return to TronAgg");
-    // An origin that the platform has removed gets no link.
+    // The page contains no link to an origin that the platform has removed.
     site.set_dashboard(&site.app.tronagg, json!({"return_origins": []})).await.expect(200);
     site.visitor().get(&link).await.expect(410).does_not_say("Return to TronAgg");
     let change = json!({"return_origins": [PLATFORM]});

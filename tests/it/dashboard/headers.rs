@@ -1,6 +1,6 @@
-//! Response headers. `Visitor::send` checks in every test the headers that all responses have. The
-//! tests here check headers that differ between responses, and that the content security policy
-//! allows everything that a page needs.
+//! Response headers. In every test, `Visitor::send` checks the headers that all responses contain.
+//! The tests here check the headers that differ between responses. They also check that the content
+//! security policy allows everything that a page needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ use tower::ServiceExt as _;
 use super::visitor::{LOOPBACK, Page, SECURE, Site, Visitor, attribute, tags};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-/// Signs in an owner with a key and a purchase. Returns the owner, and the paths of all pages that
-/// the owner can open.
+/// Signs in an owner with a key and a purchase. Returns the owner, the key, and the paths of all
+/// pages that the owner can open.
 async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let app = &site.app;
     app.wallet("20").await;

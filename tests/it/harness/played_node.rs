@@ -57,8 +57,8 @@ impl PlayedNode {
         heard.expect("the session is open").payload().to_owned()
     }
 
-    /// Waits for the next change that needs acknowledgements. It skips changes with the number 0,
-    /// which triggers announce.
+    /// Waits for the next change that needs acknowledgements. Skips changes with the number 0.
+    /// Database triggers announce these changes, which need no acknowledgements.
     pub async fn next_change(&mut self) -> HeardChange {
         loop {
             let payload = self.next().await;

@@ -47,7 +47,7 @@ enum Hold {
     Held,
 }
 
-/// Whether the proxy forwards the reply to a statement to the node.
+/// Whether the proxy drops the reply to a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
     Nothing,

@@ -76,7 +76,7 @@ impl Reader {
     }
 
     /// Reads the path that begins at `at`, such as `a::b` or `a::{b, c::d}`. Returns the index
-    /// after it. `path` is the part before it.
+    /// after the path. `path` contains the segments before `at`.
     fn read_path(&mut self, trees: &[TokenTree], mut at: usize, mut path: Vec<String>) -> usize {
         loop {
             match trees.get(at) {
@@ -100,7 +100,7 @@ impl Reader {
         at
     }
 
-    /// Reads paths in strings, which serde accepts: `#[serde(with = "super::seconds")]`.
+    /// Reads paths in strings, as in `#[serde(with = "super::seconds")]`.
     fn read_strings(&mut self, tokens: TokenStream) {
         for tree in tokens {
             let TokenTree::Literal(literal) = tree else { continue };

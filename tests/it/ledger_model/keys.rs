@@ -36,7 +36,7 @@ enum Life {
 pub enum KeyAction {
     Limit(Option<SpendLimit>),
     Enable(bool),
-    /// Whether the key has the scope for purchases.
+    /// Grants the scope for purchases (`true`) or removes it (`false`).
     Allow(bool),
     Revoke,
     Rotate {
