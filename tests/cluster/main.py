@@ -5,7 +5,7 @@
 
 installs the missing programs, and runs this program. Two nodes run on the cluster. In the mode `haproxy`, node A
 connects through HAProxy, and node B through PgBouncer and HAProxy. In the mode `hosts`, the database URL of both nodes
-lists all three servers. Clients make purchases, and create and revoke keys, while the phases make the database fail over.
+lists all three servers. Clients make purchases, and create and revoke keys, while the phases cause failovers.
 
 The test checks three rules. No acknowledged purchase may be lost or duplicated. No node may accept a key after its
 revocation has returned. In each phase, a node must answer every request that begins 3 s or more after its path to the
