@@ -219,7 +219,7 @@ fn resident_bytes(pid: u32) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_is_bounded_when_clients_of_one_key_do_not_read_responses() {
+async fn memory_is_bounded_if_clients_of_one_key_do_not_read_responses() {
     const CONNECTIONS: usize = 4000;
     let data_dir = DataDir::new("memory");
     let (service, key, admin_key) = tokio::task::spawn_blocking(move || {

@@ -349,9 +349,9 @@ macro_rules! page_tests {
 
 page_tests!(
     key_pages_are_accessible_and_fit_every_width: key_pages On,
-    other_pages_are_accessible_and_fit_every_width: other_pages On,
+    pages_other_than_key_pages_are_accessible_and_fit_every_width: other_pages On,
     key_pages_fit_every_width_without_javascript: key_pages Off,
-    other_pages_fit_every_width_without_javascript: other_pages Off,
+    pages_other_than_key_pages_fit_every_width_without_javascript: other_pages Off,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,8 +10,8 @@ use super::{
 use crate::harness::{Call, WALLET, app::NewKey};
 
 with_and_without_javascript!(
-    session_without_the_permission_keys_shows_money_but_no_page_or_button_for_keys,
-    session_without_the_permission_audit_shows_keys_but_no_money,
+    session_without_the_permission_keys_shows_the_balance_but_no_page_or_button_for_keys,
+    session_without_the_permission_audit_shows_keys_but_no_purchase_balance_or_event,
 );
 
 const NOT_INCLUDED: &str = "Your link does not include this page";
@@ -49,7 +49,7 @@ async fn assert_leads_nowhere(world: &World, expression: &str) {
     assert_eq!(world.run(&targets).await, json!([]));
 }
 
-async fn session_without_the_permission_keys_shows_money_but_no_page_or_button_for_keys(
+async fn session_without_the_permission_keys_shows_the_balance_but_no_page_or_button_for_keys(
     scripts: Scripts,
 ) {
     const KEY_PAGES: &str = "/^\\/dashboard\\/(holds|keys(?!\\/[^\\/]+\\/purchases(\\.csv)?$))/";
@@ -81,7 +81,9 @@ async fn session_without_the_permission_keys_shows_money_but_no_page_or_button_f
     world.app.check_ledger().await;
 }
 
-async fn session_without_the_permission_audit_shows_keys_but_no_money(scripts: Scripts) {
+async fn session_without_the_permission_audit_shows_keys_but_no_purchase_balance_or_event(
+    scripts: Scripts,
+) {
     const MONEY_PAGES: &str = "/^\\/dashboard\\/(balance|log$|keys\\/[^\\/]+\\/purchases)/";
     let (world, key) = start(scripts, &["dashboard", "keys"]).await;
     world.is_at("/dashboard/keys").await;

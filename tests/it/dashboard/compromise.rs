@@ -67,7 +67,7 @@ async fn compromised_key_is_revoked_immediately_and_replaced_with_the_same_setti
 }
 
 #[tokio::test]
-async fn compromised_key_is_revoked_when_no_replacement_is_requested() {
+async fn compromised_key_is_revoked_even_if_no_replacement_is_requested() {
     let (site, mut owner, key) = start().await;
     let form = path(&key, "compromised");
     let done = owner.submit(&form, &form, &[]).await.expect(200);

@@ -11,7 +11,7 @@ use super::{
 use crate::harness::{cluster, process::tollgate};
 
 #[tokio::test]
-async fn service_refuses_to_start_when_connection_limits_are_too_low() {
+async fn service_refuses_to_start_if_connection_limits_are_too_low() {
     let mut database = OwnDatabase::of_role("CONNECTION LIMIT 4").await;
     let name = database.name.clone();
     let error = fails(database.service("4"));
