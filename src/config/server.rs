@@ -87,9 +87,9 @@ pub struct ServerArgs {
 
     /// Maximum number of concurrent client connections [default: 10000] [allowed: 1 to 1000000]
     ///
-    /// When a further client connects, Tollgate closes the connection that has been idle longest.
-    /// If no connection is idle, requests of the new client get 503, except for /livez and /readyz.
-    /// A service accepts no more connections than its limit of open files allows.
+    /// If the limit is reached and another client connects, Tollgate closes the connection that has
+    /// been idle longest. If no connection is idle, requests of the new client get 503, except for
+    /// /livez and /readyz. A service accepts no more connections than its open-file limit allows.
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER", help_heading = "Limits")]
     pub max_connections: Option<String>,
 

@@ -131,9 +131,9 @@ impl Connections {
         (inner.open.len(), idle)
     }
 
-    /// Returns a slot for a new connection, or `None` if the reserve is full too. Closes the
-    /// longest idle connection to make room. `exempt` is for a trusted proxy, which has no limit
-    /// per address because it serves many clients.
+    /// Returns a slot for a new connection, or `None` if the reserve is full too. If the limit is
+    /// reached, closes the longest idle connection to make room. `exempt` is for a trusted proxy,
+    /// which has no limit per address because it serves many clients.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, exempt: bool) -> Option<Place> {
         let address = (!exempt).then(|| network_of(peer));
         let mut inner = self.lock();

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Limits of a listener's connections and of their requests.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Maximum number of concurrent connections. A further connection closes the longest idle one.
+    /// Maximum number of concurrent connections. If it is reached, a new connection replaces the
+    /// connection that has been idle longest.
     pub max_connections: usize,
     /// Maximum number of concurrent connections from one IPv4 address or IPv6 /64. `None` means a
     /// fifth of `max_connections`.
