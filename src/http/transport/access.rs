@@ -58,7 +58,8 @@ impl Observer {
     }
 }
 
-/// Observes the request and adds the headers of every response. The router's outermost layer.
+/// Observes the request and adds the headers that every response carries. This is the router's
+/// outermost layer.
 pub async fn observe(observer: State<Observer>, request: Request, next: Next) -> Response {
     // An API response shows one key or account at one moment, so no cache may store it.
     let may_be_kept = !request.uri().path().starts_with("/v1/");
@@ -207,7 +208,7 @@ type OfRoute = HashMap<(&'static str, u16), Counters>;
 
 thread_local! {
     /// The counters by route. Each thread looks up a counter only once, because a lookup by labels
-    /// takes about 5 % of the time of a request.
+    /// takes about 5 % of a request's time.
     static COUNTERS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
 }
 

@@ -73,7 +73,7 @@ pub struct ConnectionState {
     /// Whether the body of a response failed after a part had been sent.
     broke_off: AtomicBool,
     close: Notify,
-    /// The value that counts the current request as in flight. The connection drops it when it has
+    /// The value that counts the current request as in flight. The connection drops it once it has
     /// handed the response to the socket.
     held: Mutex<Option<HeldUntilSent>>,
     /// The socket, after hyper has dropped it.
@@ -337,7 +337,7 @@ async fn answer(
 }
 
 /// The body of a response, split into small frames, because hyper copies each frame into a buffer
-/// that the connection keeps. hyper drops the body when it has taken the last frame.
+/// that the connection keeps. hyper drops the body once it has taken the last frame.
 struct ResponseBody {
     body: axum::body::Body,
     /// The part of a large frame that hyper has not taken yet.

@@ -29,10 +29,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Returns the client's address of a request that came from the trusted proxy `peer`. Each
-    /// proxy appends the address of its peer, so an entry can be trusted only if all entries to its
-    /// right are trusted proxies. If an entry is malformed, the proxy that wrote it counts as the
-    /// client.
+    /// Returns the client address for a request that came from the trusted proxy `peer`. Each proxy
+    /// appends the address of its peer, so an entry can be trusted only if all entries to its right
+    /// are trusted proxies. If an entry is malformed, the proxy that wrote it counts as the client.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let lines = headers.get_all("x-forwarded-for").iter().rev();

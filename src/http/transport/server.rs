@@ -60,7 +60,7 @@ pub async fn serve(
         let requests = Requests {
             router: router.clone(),
             peer,
-            // The header is read only if the peer is a trusted proxy.
+            // `X-Forwarded-For` is read only if the peer is a trusted proxy.
             proxies: is_proxy.then(|| proxies.clone()),
             in_reserve,
         };

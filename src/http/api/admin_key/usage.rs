@@ -82,7 +82,7 @@ impl UsageQuery {
 
 /// Get an API key's usage
 ///
-/// Counts the requests with the key that the gate or `verify` processed, by outcome. Tollgate
+/// Counts the requests that the gate or `verify` processed for this key, by outcome. Tollgate
 /// updates the counts with a delay of a few seconds, at most a minute.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}/usage",
     operation_id = "getKeyUsage", tag = "keys",

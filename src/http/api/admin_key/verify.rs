@@ -205,7 +205,7 @@ async fn answer(
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    // A text without the tenant's prefix cannot be one of its keys, so it needs no lookup.
+    // A text without the tenant's prefix cannot be a key of the tenant, so it needs no lookup.
     let key = request.key.as_ref().ok();
     let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {

@@ -1,4 +1,4 @@
-//! Limits the requests in flight of one API key that use the shared connections to the database.
+//! Limits how many requests of one API key may use the shared database connections concurrently.
 
 use axum::{
     extract::{Request, State},

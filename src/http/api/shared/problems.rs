@@ -134,17 +134,17 @@ groups! {
     WithTarget: NOT_FOUND;
     /// Problems of a purchase, a hold or a capture that is declined.
     Declined: DECLINED;
-    /// Problems of creating a key.
+    /// Problems specific to creating a key.
     KeyLimitReached: KEY_LIMIT_REACHED;
-    /// Problems of changing or rotating a key.
+    /// Problems specific to changing or rotating a key.
     KeyNotChangeable: KEY_NOT_CHANGEABLE;
-    /// Problems of creating a hold.
+    /// Problems specific to creating a hold.
     HoldLimitReached: HOLD_LIMIT_REACHED;
-    /// Problems of capturing a hold.
+    /// Problems specific to capturing a hold.
     HoldNotCapturable: HOLD_NOT_CAPTURABLE;
-    /// Problems of voiding a hold.
+    /// Problems specific to voiding a hold.
     HoldNotOpen: HOLD_NOT_OPEN;
-    /// Problems of refunding a purchase.
+    /// Problems specific to refunding a purchase.
     RefundTooLarge: REFUND_TOO_LARGE;
 }
 
