@@ -52,16 +52,16 @@ pub enum Found {
 }
 
 /// A hash table with Robin Hood hashing. A key is in its home slot, or as close behind it as the
-/// keys of earlier homes allow. So keys with the same home are adjacent. A search ends at the first
-/// key that is closer to its home than the searched key would be. A removal leaves no tombstone.
-/// Celis, "Robin Hood hashing", 1986.
+/// keys with earlier home slots allow. So keys with the same home slot are adjacent. A search ends
+/// at the first key that is closer to its home slot than the searched key would be. A removal
+/// leaves no tombstone. Celis, "Robin Hood hashing", 1986.
 struct Shard {
     /// Number of changes that the shard has applied.
     changes: u64,
     /// Number of hits. Each shard has its own count, next to its lock, so that threads that read
     /// different shards do not contend for one cache line.
     hits: AtomicU64,
-    /// The slots grow with the entries, up to 8/7 of the capacity.
+    /// The number of slots grows with the number of entries, up to 8/7 of the capacity.
     slots: Box<[Slot]>,
     entries: usize,
     capacity: usize,
@@ -112,7 +112,8 @@ impl KeyCache {
         }
     }
 
-    /// Returns the ticket to replace the entry of a key, whether or not the key is cached.
+    /// Returns a ticket with which the caller can insert or replace the verdict of a key, whether
+    /// or not the key is cached.
     pub fn ticket(&self, hash: &KeyHash) -> Ticket {
         Ticket(self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner).changes)
     }

@@ -3,9 +3,10 @@ use std::time::Duration;
 use super::sync::{AtomicI64, AtomicU64, Ordering};
 use crate::domain::{server::ServerId, timestamp::Timestamp};
 
-/// The node that holds a lease ends it earlier by this fraction than a node that waits for its end,
-/// because the clocks of two machines may run at different rates. The rates differ by less than
-/// 1/1000, and NTP adjusts a rate by at most half of that.
+/// The node that holds a lease subtracts this fraction of its length, 1/64. It therefore ends the
+/// lease before the other nodes stop waiting for it, even if the clocks of two machines run at
+/// different rates. The rates differ by less than 1/1000, and NTP adjusts a rate by at most half of
+/// that.
 const DRIFT: u32 = 64;
 
 /// The right to answer from the cache until a moment on this machine's clock.

@@ -24,8 +24,8 @@ use crate::domain::{
 ///
 /// The caller that grants the lease guarantees the following. If a change could make this verifier
 /// refuse a key that it accepts now, the caller applies the change with
-/// [`invalidate`](Self::invalidate) before the change returns. This holds until the lease ends.
-/// ARCHITECTURE.md contains the protocol and its proof.
+/// [`invalidate`](Self::invalidate) before the operation that makes the change returns. This holds
+/// until the lease ends. ARCHITECTURE.md contains the protocol and its proof.
 pub struct LeasedVerifier<L> {
     lookup: L,
     cache: KeyCache,
@@ -51,8 +51,8 @@ pub struct CacheState {
     pub keys: usize,
     /// Number of verifications that the cache served.
     pub hits: u64,
-    /// Number of verifications that looked up the key, because the cache did not contain it or
-    /// because it may have expired since it was cached.
+    /// Number of verifications that looked up the key, because the cache did not contain the key or
+    /// because the key may have expired since it was cached.
     pub misses: u64,
     /// Number of attempts to verify a key without a lease.
     pub without_lease: u64,
@@ -105,7 +105,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.cache.invalidate(tag);
     }
 
-    /// Applies any changes, by clearing the cache.
+    /// Clears the cache, which applies a change to all keys.
     pub fn clear(&self) {
         self.cache.clear();
     }

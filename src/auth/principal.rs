@@ -80,8 +80,8 @@ impl Deref for Principal {
     }
 }
 
-/// The owner of the key of a request, for a layer outside the gate that logs or counts. Such a
-/// layer no longer has the request when it sees the response.
+/// The owner of the key in a request, for a layer outside the gate that logs or counts requests.
+/// Such a layer no longer has the request when it sees the response.
 ///
 /// Insert a `Caller` into the request's extensions before the request reaches the gate, and keep a
 /// clone. The gate fills it in for every known key, even if it refuses the key. For a key of
