@@ -103,8 +103,8 @@ async fn revoke_and_replace(
     let reason = Reason::parse(REASON).expect("the constant is a valid reason");
     visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
-    // The purchases are read before the new key exists. After that, no failure may prevent the page
-    // that shows the key.
+    // The purchases are read before the new key is created. Once the new key exists, no failure may
+    // prevent the page that shows it.
     let purchases = if visitor.may(DashboardRight::Audit) {
         let since = Since { moment: since, text: since_text };
         let search = Search::of(&Form::default());

@@ -20,7 +20,7 @@ const LAST_SECONDS: u32 = 30 * 24 * 60 * 60;
 /// A cookie that contains a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cookie {
-    /// Lasts until the browser closes. The store decides when the session ends.
+    /// Lasts until the browser is closed. The store decides when the session ends.
     Session,
     SignIn,
 }

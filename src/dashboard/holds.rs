@@ -193,7 +193,7 @@ impl HoldSort {
         search::choices(&Self::ALL, self)
     }
 
-    /// Sorts holds that are newest first.
+    /// Sorts holds, which must be in the order of [`Self::Placed`].
     fn apply(self, holds: &mut [Hold]) {
         match self {
             Self::Placed => {}

@@ -119,7 +119,8 @@ impl KeySort {
         search::choices(&Self::ALL, self)
     }
 
-    /// Sorts keys that are newest first. Keys that compare equal stay in this order.
+    /// Sorts keys, which must be in the order of [`Self::Created`]. Keys that compare equal stay in
+    /// this order.
     fn apply(self, keys: &mut [ApiKey], last_uses: &LastUses) {
         match self {
             Self::Created => {}

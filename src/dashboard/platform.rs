@@ -42,7 +42,8 @@ impl FromRequestParts<AppState> for Platform {
 }
 
 impl Platform {
-    /// Finds a platform whose accounts may sign in with a wallet. Any other platform is not found.
+    /// Finds a platform whose accounts may sign in with a wallet. For any other platform, returns
+    /// [`Failure::NotFound`].
     pub async fn find(
         state: &AppState,
         slug: &Slug,

@@ -96,7 +96,7 @@ async fn page(
 pub struct Since<'a> {
     /// The earliest moment of the list. `None` if the list contains all purchases.
     pub moment: Option<Timestamp>,
-    /// The input of the viewer, which links to further purchases repeat.
+    /// The viewer's input. Each link to further purchases repeats it.
     pub text: &'a str,
 }
 

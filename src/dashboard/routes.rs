@@ -53,7 +53,8 @@ pub fn routes(state: &AppState) -> Router {
         .route("/dashboard/", get(entry::home_with_slash).layer(protect))
 }
 
-/// Returns routes that accept only sessions with these rights. Other routes accept no session.
+/// Returns routes that accept only sessions with these rights. A handler that takes a `Visitor`
+/// accepts no session unless this function has wrapped its route.
 fn needing(needs: Needs, in_flight: &InFlight, routes: Router<AppState>) -> Router<AppState> {
     let in_flight = middleware::from_fn_with_state(in_flight.clone(), session::bound);
     routes.route_layer(in_flight).route_layer(Extension(needs))

@@ -21,7 +21,7 @@ use crate::{
 /// The pages warn about a key that expires within this many seconds: a week.
 const SOON_SECONDS: i64 = 7 * 86_400;
 
-/// Returns the URL of the page of a key.
+/// Returns the URL of a key's page.
 pub fn key_url(key_id: KeyId) -> String {
     format!("/dashboard/keys/{key_id}")
 }

@@ -66,8 +66,8 @@ pub fn set_page_headers(headers: &mut HeaderMap, policy: &'static str, secure: b
     }
 }
 
-/// Responds to a timeout with a page, shortly before the layer around all requests would respond
-/// without a page.
+/// Times out a request slightly earlier than the layer around all requests would, so that the
+/// response is a page.
 pub async fn answer_in_time(
     State(request_timeout): State<Duration>,
     request: Request,

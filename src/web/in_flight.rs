@@ -67,7 +67,7 @@ impl Drop for Entered {
     }
 }
 
-/// A value in the extensions of a response. The connection drops the value when it has handed the
+/// A value in the extensions of a response. The connection drops the value once it has handed the
 /// response to the socket.
 #[derive(Clone)]
 pub struct HeldUntilSent {
