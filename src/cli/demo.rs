@@ -216,7 +216,7 @@ impl Example {
         Ok(admin_key)
     }
 
-    /// Creates a dashboard link for the account that is valid for a day.
+    /// Creates a dashboard link for the account. The link is valid for a day.
     async fn link(&self, store: &Store, public_url: &WebOrigin) -> anyhow::Result<String> {
         let tenant = store.find_tenant(&self.slug.parse()?, self.environment).await?;
         let account = ExternalId::parse(self.account, self.account_format)?;

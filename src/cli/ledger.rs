@@ -62,7 +62,7 @@ pub struct Verify {
     #[arg(long, requires = "tenant", value_name = "ID")]
     account: Option<String>,
 
-    /// Name of the tenant of the account
+    /// Name of the account's tenant
     #[arg(long, requires = "account", value_name = "SLUG")]
     tenant: Option<Slug>,
 

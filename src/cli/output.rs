@@ -31,7 +31,8 @@ pub fn counted(number: impl fmt::Display, one: &str, several: &str) -> String {
     format!("{number} {noun}")
 }
 
-/// `println!` that returns an error instead of panicking if standard output was closed.
+/// Prints a line like `println!`, but returns an error instead of panicking if standard output was
+/// closed.
 macro_rules! outln {
     ($($argument:tt)*) => {
         $crate::cli::output::write_line(format_args!($($argument)*))

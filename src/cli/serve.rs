@@ -254,7 +254,7 @@ const OTHER_FILES: u64 = 64 + (RESERVE + 2 * METRICS_CONNECTIONS) as u64;
 /// Maximum number of connections to the listener of the metrics.
 const METRICS_CONNECTIONS: usize = 16;
 
-/// Raises the soft limit of open files to the hard limit, and limits the number of connections
+/// Raises the soft open-file limit to the hard limit, and limits the number of connections
 /// accordingly. Otherwise the service could run out of file descriptors and fail to accept
 /// connections.
 fn fit_open_files(mut config: ServerConfig) -> ServerConfig {

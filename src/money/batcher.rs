@@ -87,8 +87,8 @@ impl Batcher {
     }
 
     /// Runs one batch after another until no operation waits. The lane sends the next batch before
-    /// it answers the callers of the previous one, so that the database is not idle while it
-    /// answers them.
+    /// it answers the callers of the previous one, so that the database is not idle in the
+    /// meantime.
     async fn run(self: Arc<Self>, lane: Lane) {
         let mut connection = BatchConnection::default();
         let mut waiting = self.lock().next(lane);
