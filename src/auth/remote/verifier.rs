@@ -31,8 +31,9 @@ use crate::{
     },
 };
 
-/// Maximum idle time of a connection. The server closes an idle connection after 30 s. A shorter
-/// time here makes it rare that a request goes out on a connection that is about to close.
+/// Maximum idle time of a connection. By default, the server closes a connection that has been idle
+/// for 75 s. The shorter time here makes it unlikely that the verifier sends a request on a
+/// connection that the server is closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Verifies every key with a request to a running Tollgate server. Use it to gate a service that
