@@ -74,8 +74,8 @@ impl Node {
         Self { store, verifier, session, lease: settings.lease }
     }
 
-    /// Verifies a key. Without a lease, it waits for one as long as a request waits for a
-    /// connection to the database.
+    /// Verifies a key. If the node holds no lease, waits for one. The time limit of this wait is
+    /// the time limit for getting a connection to the database.
     pub async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         match self.verifier.ask(presented).await {
             Ok(verdict) => verdict,
