@@ -35,8 +35,8 @@ pub struct AcknowledgedEntry {
     pub cause: EntryCause,
 }
 
-/// A revocation of an API key that this node acknowledged after its commit. It contains all data
-/// that is needed to repeat it.
+/// A revocation of an API key that this node acknowledged after its commit. The value contains all
+/// data that is needed to repeat the revocation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcknowledgedRevoke {
     pub tenant_id: TenantId,

@@ -24,7 +24,8 @@ pub(super) struct Act<'a> {
     pub detail: Value,
 }
 
-/// The tenant or account that an action changes, and the object in it that changes.
+/// The tenant or account that an action concerns, and the changed object in that tenant or account,
+/// such as a key.
 pub(super) enum Subject<'a> {
     Tenant(Option<AuditTarget>),
     Account(&'a ExternalId, Option<AuditTarget>),
@@ -78,7 +79,7 @@ pub struct AuditEvent {
     pub action: AuditAction,
     /// The account. `None` if the event concerns the tenant itself.
     pub account: Option<ExternalId>,
-    /// The target. `None` if the event concerns the account or the tenant itself.
+    /// The changed object. `None` if the event concerns the account or the tenant itself.
     pub target: Option<AuditTarget>,
     pub detail: Value,
     pub address: Option<String>,

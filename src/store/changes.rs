@@ -1,6 +1,6 @@
 //! Changes that all nodes have to apply. The node that makes a change announces it to the others
-//! and waits for them. After the call has returned, no node uses the state from before the change.
-//! ARCHITECTURE.md contains the protocol and its proof.
+//! and waits for them. After the call that makes the change has returned, no node uses the state
+//! from before the change. ARCHITECTURE.md contains the protocol and its proof.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -60,8 +60,9 @@ pub(super) struct Changes {
     pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
 }
 
-/// The newest known renewal of a node, and the time when this node first saw it. The other node
-/// sent the renewal before that time, so its lease ends at most one lease after `since`.
+/// The newest known renewal of another node, and the time when this node first saw the renewal. The
+/// other node sent the renewal before that time, so its lease ends at most the length of one lease
+/// after `since`.
 #[derive(Clone, Copy)]
 struct Seen {
     renewal: i64,

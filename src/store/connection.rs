@@ -49,7 +49,7 @@ impl Pool {
         Ok(Connection { inner, limit: self.limit, is_lost: false })
     }
 
-    /// Returns the inner pool, whose connections have no such time limit.
+    /// Returns the inner pool, whose connections have no time limit for statements.
     pub fn unlimited(&self) -> &PgPool {
         &self.pool
     }

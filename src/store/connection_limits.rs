@@ -12,7 +12,7 @@ use super::{
     pool::{BATCH_CONNECTIONS, PoolSettings},
 };
 
-/// The connection that listens to the changes of other nodes.
+/// Number of connections that listen to the changes of other nodes.
 const LISTENER: u32 = 1;
 
 /// Number of connections that a node opens in addition to `TOLLGATE_DATABASE_CONNECTIONS`.
@@ -88,7 +88,7 @@ impl ConnectionLimits {
         })
     }
 
-    /// Explains why these limits are too small for a node with such settings, and what to do.
+    /// Explains why these limits are too small for a node with these settings, and what to do.
     /// Returns `None` if they are large enough. Other nodes and clients share the limits, but this
     /// check does not count their connections.
     pub fn shortage(&self, settings: &PoolSettings) -> Option<String> {

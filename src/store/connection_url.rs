@@ -122,7 +122,7 @@ fn read_hosts(list: &str) -> Result<(Vec<String>, Vec<Option<u16>>), String> {
     Ok((hosts, ports))
 }
 
-/// Parses the name of a host, its address, or the directory of a socket.
+/// Parses a host name, an address, or the directory of a socket.
 fn read_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err("a host is empty".to_owned());

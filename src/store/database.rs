@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// Logs a warning if connections to Postgres cross a network without encryption. Only a service
-    /// calls this, because operators look for problems of a deployment in its log.
+    /// calls this, because operators look for deployment problems in the log of a service.
     pub fn warn_if_not_encrypted(&self) {
         let Listener { hosts: listen_hosts, settings, .. } = &self.listener;
         let mut urls = Vec::new();

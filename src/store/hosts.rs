@@ -21,7 +21,7 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// `setting` is the setting that contains the URL.
+    /// Parses a connection URL. `setting` is the name of the setting that contains the URL.
     pub fn parse(setting: &'static str, url: &str) -> Result<Self, UrlError> {
         let hosts = ConnectionUrl::read(url).and_then(|given| servers(&given, url));
         match hosts {

@@ -27,8 +27,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
-/// Settings of these connections. A batch whose wait for a lock exceeds the lock timeout fails, so
-/// that other batches can use its connection.
+/// Settings of the connections for batches. A batch whose wait for a lock exceeds the lock timeout
+/// fails, so that other batches can use its connection.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// The address of the database, and the limits and timeouts of its connections.
@@ -133,7 +133,7 @@ impl Listener {
         let pool = pool(&settings, &self.schema, servers, 1, "").connect_lazy_with(host);
         let mut listener = PgListener::connect_with(&pool).await?;
         // The listener must not reconnect silently, because it would miss the notifications that
-        // arrive in between.
+        // are sent while it is disconnected.
         listener.eager_reconnect(false);
         Ok(listener)
     }

@@ -51,7 +51,7 @@ struct Known {
     is_split: bool,
     /// The reason for refusing connections that the log last reported. `None` if they are accepted.
     refused: Option<Refused>,
-    /// The time of the last such log line.
+    /// The time of the last log line about refused connections.
     refused_since: Option<Instant>,
 }
 

@@ -5,8 +5,8 @@ use tokio::runtime::Handle;
 
 use super::{connection::Connection, turns::Turn};
 
-/// A transaction on one of the pool's connections, and its turn. Dropping this value rolls the
-/// transaction back.
+/// A transaction on one of the pool's connections, and the turn that allows the use of the
+/// connection. Dropping this value rolls the transaction back.
 pub(super) struct Tx {
     /// `None` only during the drop.
     held: Option<Held>,
@@ -75,7 +75,7 @@ impl Drop for Tx {
             held.connection.close_on_drop();
             return;
         };
-        // The turn ends when the connection has returned to the pool.
+        // The turn ends once the connection has returned to the pool.
         runtime.spawn(async move {
             if held.connection.execute("ROLLBACK").await.is_err() {
                 held.connection.close_on_drop();
@@ -84,7 +84,7 @@ impl Drop for Tx {
     }
 }
 
-/// The connection of a committed transaction, and its turn.
+/// The connection of a committed transaction, and the turn that allows the use of the connection.
 pub(super) struct Committed(Tx);
 
 impl Committed {

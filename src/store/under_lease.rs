@@ -16,8 +16,8 @@ use crate::domain::server::ServerId;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Store {
-    /// Sets the lease for all later reads. Without a lease, as in a command, results of any primary
-    /// are used.
+    /// Sets the lease for all later reads. Without a lease, as in a command, a read uses the result
+    /// of any primary.
     ///
     /// # Panics
     ///

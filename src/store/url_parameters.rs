@@ -50,7 +50,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Removes and returns the value.
+    /// Removes the parameter, and returns its value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let place = self.0.iter().position(|(given, _)| given == name)?;
         Some(self.0.remove(place).1)

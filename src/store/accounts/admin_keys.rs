@@ -116,7 +116,7 @@ impl Store {
     }
 
     /// Revokes an admin key. This also ends the links that the key created and their sessions,
-    /// because each lookup of a link or a session also reads the key. Returns when no node accepts
+    /// because each lookup of a link or a session also reads the key. Returns once no node accepts
     /// the key, the links or the sessions. A repeated call changes nothing, but waits again.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(

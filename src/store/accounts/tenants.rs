@@ -142,7 +142,7 @@ impl Store {
         self.known_or_found(by_prefix, Some(&self.tenants.looked_for_prefix)).await
     }
 
-    /// Finds a tenant among the tenants that this node knows, or else with a search for new
+    /// Finds a tenant among the tenants that this node knows, or else searches the database for new
     /// tenants. [`Self::look_again`] decides from `looked` whether to skip the search.
     async fn known_or_found(
         &self,

@@ -20,8 +20,8 @@ pub struct FormClaim<'a> {
 impl FormClaim<'_> {
     /// Spends the form in the transaction that creates the key, so that a rollback undoes both.
     /// Call this under the account's lock. If a browser sends a form twice concurrently, the second
-    /// request then finds the form spent. `account_id` is the account of the new key. If the
-    /// session belongs to another account, it is not found.
+    /// request then finds the form spent. `account_id` is the account of the new key. A session of
+    /// another account is refused like a closed session.
     pub(in crate::store) async fn spend(
         &self,
         connection: &mut Connection,

@@ -48,9 +48,9 @@ pub enum FoundLink {
 }
 
 impl AccountHandle<'_> {
-    /// Creates a link that can open one session of an account, within this time. Revoking the admin
-    /// key that creates the link also ends the link and the session. If no admin key creates the
-    /// link, its session has all rights.
+    /// Creates a link that can open one session of the account until `expires_in` has passed.
+    /// Revoking the admin key that creates the link also ends the link and the session. If no admin
+    /// key creates the link, its session has all rights.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
         &self,
@@ -178,7 +178,8 @@ impl Store {
     }
 }
 
-/// Deletes a few expired links of any account, as [`delete_sessions_that_are_over`] does.
+/// Deletes a few expired links of any account, as [`delete_sessions_that_are_over`] deletes
+/// sessions.
 async fn delete_links_that_are_over(
     connection: &mut Connection,
     at: Timestamp,

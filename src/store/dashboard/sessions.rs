@@ -157,7 +157,7 @@ impl Store {
         Ok(Some(session))
     }
 
-    /// Closes a session. Returns when no node accepts it. A repeated call is harmless.
+    /// Closes a session. Returns once no node accepts the session. A repeated call is harmless.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
@@ -173,9 +173,9 @@ impl Store {
         Ok(())
     }
 
-    /// Ends all sessions of the tenant and all unused links, one account after the other. When no
-    /// node accepts any of them, returns the number of sessions. If the call fails, the sessions of
-    /// some accounts may have ended, and the caller should repeat the call.
+    /// Ends all sessions of the tenant and all unused links, one account after the other. Waits
+    /// until no node accepts any of them, then returns the number of sessions. If the call fails,
+    /// the sessions of some accounts may have ended, and the caller should repeat the call.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn end_dashboard_sessions_of_tenant(
         &self,
@@ -254,8 +254,8 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Ends all sessions of the account, regardless of how they were opened, and all unused links.
-    /// When no node accepts any of them, returns the number of sessions. If there are neither
-    /// sessions nor links, the call records no event.
+    /// Waits until no node accepts any of them, then returns the number of sessions. If there are
+    /// neither sessions nor links, the call records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
         let _timer = self.store.timer("end_dashboard_sessions");
@@ -341,7 +341,7 @@ pub(in crate::store) fn rights_of_link(
     }
 }
 
-/// Adds seconds to a time.
+/// Returns the end of a period of `seconds` that begins at `at`.
 pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))

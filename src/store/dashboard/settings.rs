@@ -154,7 +154,7 @@ impl Store {
     }
 }
 
-/// Reads the tenant's setting of wallet sign-in in a transaction.
+/// Reads in a transaction which wallet sign-ins the tenant allows.
 pub(in crate::store) async fn wallet_sign_in(
     connection: &mut Connection,
     tenant: &Tenant,
@@ -246,7 +246,7 @@ fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings
     new
 }
 
-/// Lists the fields that differ, for the audit trail. A logo is shown by its hash.
+/// Lists the fields that differ, for the audit trail. The value of a logo is its hash.
 fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, Value> {
     let mut differences = Map::new();
     let mut compare = |field: &str, show: fn(&DashboardSettings) -> Value| {

@@ -29,14 +29,14 @@ use crate::{
 /// Maximum number of sign-ins that one client can begin for one address within [`WINDOW_SECONDS`].
 const MOST_OF_PAIR: i64 = 20;
 
-/// Maximum number of sign-ins that one client can begin for all addresses. A client is an IPv4
-/// address or an IPv6 /64 network.
+/// Maximum number of sign-ins that one client can begin for all addresses within
+/// [`WINDOW_SECONDS`]. A client is an IPv4 address or an IPv6 /64 network.
 const MOST_OF_CLIENT: i64 = 40;
 
-/// Maximum number of sign-ins of one IPv6 /56 network, which has 256 networks of /64.
+/// Maximum number of sign-ins of one IPv6 /56 network, which contains 256 /64 networks.
 const MOST_OF_56: i64 = 4 * MOST_OF_CLIENT;
 
-/// Maximum number of sign-ins of one IPv6 /48 network, which has 256 networks of /56.
+/// Maximum number of sign-ins of one IPv6 /48 network, which contains 256 /56 networks.
 const MOST_OF_48: i64 = 16 * MOST_OF_CLIENT;
 
 /// Period over which sign-ins count, in seconds. A row is kept for this period, whether or not its

@@ -13,7 +13,7 @@ use crate::{
 /// Number of hours in a report. They are whole hours in UTC, and the last one is the current hour.
 pub const ACTIVITY_HOURS: usize = 24;
 
-/// Maximum number of purchases of a key that are added up.
+/// Maximum number of purchases that a report adds up for one key.
 const MAX_PURCHASES: i64 = 100_000;
 
 const HOUR_SECONDS: i64 = 60 * 60;
@@ -23,8 +23,8 @@ const HOUR_SECONDS: i64 = 60 * 60;
 pub struct KeyActivity {
     pub key_id: KeyId,
     /// Number of accepted requests in each hour, oldest first. The last hour is the current one.
-    /// Nodes write their counts a few seconds late, so the count of an hour is raised to its number
-    /// of purchases if it is smaller.
+    /// Nodes write their counts a few seconds late, so an hour's number of purchases replaces a
+    /// smaller count of requests.
     pub calls: [i64; ACTIVITY_HOURS],
     /// Number of requests that were refused.
     pub refused: i64,
@@ -51,7 +51,7 @@ impl PurchasesByHour {
         self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))
     }
 
-    /// Returns the number of accepted requests that are missing in the count of an hour. Each
+    /// Returns the number of accepted requests that are missing from the count of an hour. Each
     /// purchase is a request, but nodes write their counts of requests a few seconds late.
     #[must_use]
     pub fn missing_calls(&self, hour: usize, counted: i64) -> i64 {

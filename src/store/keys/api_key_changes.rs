@@ -1,4 +1,4 @@
-//! Changes of existing keys: settings, revocation and rotation.
+//! Changes to existing keys: settings, revocation and rotation.
 
 use serde_json::{Map, json};
 use time::OffsetDateTime;
@@ -120,8 +120,8 @@ impl AccountHandle<'_> {
             .execute(&mut *tx)
             .await?;
         }
-        // This includes a key that is no longer live, because a key that expired or was rotated can
-        // still have open holds.
+        // The holds are voided even if the key is no longer live, because a key that expired or was
+        // rotated can still have open holds.
         let voided = void_holds_of_key(&mut tx, self.id, key_id, void_reason).await?;
         if was_live || !voided.ids.is_empty() {
             let mut detail = Map::new();

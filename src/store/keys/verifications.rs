@@ -47,8 +47,8 @@ pub struct OwnKey {
 }
 
 impl Store {
-    /// Looks up the key with this hash and its account. The lookup reads them on this server after
-    /// the call began. Concurrent lookups share a statement.
+    /// Looks up the key with this hash, and the account of the key. The lookup reads both rows on
+    /// this server after the call began. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,

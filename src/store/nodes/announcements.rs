@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Change {
-    /// Returns when no node uses the state from before the change, because each node has applied
-    /// the change or its lease has ended. `connection` has committed the change. This method also
+    /// Waits until no node uses the state from before the change. Each node has then applied the
+    /// change, or its lease has ended. `connection` has committed the change. This method also
     /// reads the rows of the nodes on this connection. Another connection may reach a server
     /// without the row of a node that has just joined.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {

@@ -33,7 +33,8 @@ pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=
 /// Time limit for connecting. After this time, the next attempt may reach a database that responds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A node that has not renewed its lease for this many leases is gone, and its row is deleted.
+/// A node that has not renewed its lease for the length of this many leases is gone, and its row is
+/// deleted.
 const GONE_AFTER_LEASES: u32 = 10;
 
 /// The connection that holds a node's lease. It belongs to one session of the database. The lease
@@ -178,8 +179,8 @@ impl NodeSession {
     }
 
     /// Deletes the row of this node, so that other nodes no longer wait for it. Call it only after
-    /// the lease has ended. Sends this node a last notification and returns its number. When the
-    /// notification arrives, this node has received all changes that may wait for it.
+    /// the lease has ended. Sends this node a last notification and returns the number of the
+    /// notification. When it arrives, this node has received all changes that may wait for it.
     pub async fn leave(&mut self) -> Result<i64, StoreError> {
         let number = self.changes.next_renewal();
         let (node, channel) = (self.changes.node.uuid(), self.changes.own_channel());
