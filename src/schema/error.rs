@@ -24,7 +24,7 @@ pub enum SchemaError {
         to_do = START_AFRESH
     )]
     ChangedMigration(i64),
-    /// The database contains newer functions, and they no longer serve this binary.
+    /// The database contains newer functions, and they no longer support this binary.
     #[error(
         "the database has the SQL functions number {database}, which serve binaries from number \
          {serves_from} on. This binary has number {binary}. Start a newer binary"

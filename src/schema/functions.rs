@@ -6,11 +6,11 @@ use rust_embed::Embed;
 use sha2::{Digest as _, Sha256};
 
 /// The version number of the functions. `tests/upgrade/previous-version` names the commit of the
-/// previous version. Raise the number with the first change of a file in `sql/functions/` after
+/// previous version. Raise the number with the first change to a file in `sql/functions/` after
 /// that commit, and renew `DIGEST` with every change. CONTRIBUTING.md contains the rule.
 pub const FUNCTIONS_NUMBER: i32 = 2;
 
-/// The oldest number whose binaries these functions still serve. Raise it when you remove a
+/// The oldest number whose binaries these functions still support. Raise it when you remove a
 /// function that such a binary calls, or change the function's arguments or result.
 pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 

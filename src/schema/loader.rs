@@ -57,7 +57,7 @@ const ADD_OBJECTS: &str = "
     COMMENT ON COLUMN sql_functions.objects IS
         'The functions with the types of their arguments, and their triggers.'";
 
-/// The number of the functions, and the oldest number whose binaries they serve.
+/// The number of the functions, and the oldest number whose binaries they support.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     number: i32,
@@ -223,8 +223,8 @@ fn is_locked(error: &dyn DatabaseError) -> bool {
 }
 
 /// Replaces older functions. Also replaces functions with the same number and another digest, which
-/// come from another build of the same unreleased version. Keeps newer functions if they serve this
-/// binary. Reloads the functions of this build if some were dropped or added by hand.
+/// come from another build of the same unreleased version. Keeps newer functions if they support
+/// this binary. Reloads the functions of this build if some were dropped or added by hand.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
     let loaded = warn_if_long(
