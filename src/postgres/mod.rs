@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! <data directory>/          0700, of the user that runs the server
-//!     lock                   held locked (flock) by the process that owns the server
+//!     lock                   locked (flock) by the process that owns the server
 //!     data/                  PGDATA
 //!     data.new/              PGDATA while it is being created; removed if found at a start
 //!     run/                   the directory of the socket, 0700
@@ -22,9 +22,9 @@
 //! kernel stops the server if the owner is killed. On other systems, the server keeps running until
 //! the next owner stops it. The owner restarts a server that crashes.
 //!
-//! Some service managers signal every process of a service at the same time, such as systemd with
-//! its default `KillMode=control-group`. In this case, requests in flight lose the server. With
-//! `KillMode=mixed`, systemd signals only this process.
+//! Some service managers, such as systemd with its default `KillMode=control-group`, signal every
+//! process of a service at the same time. In this case, requests in flight lose their connection to
+//! the server. With `KillMode=mixed`, systemd signals only this process.
 //!
 //! Architecture invariant: this module does not read the environment or name a tenant, and uses SQL
 //! only to create the database. Settings are passed in [`Options`]. The functions block, so

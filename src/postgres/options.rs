@@ -19,8 +19,9 @@ pub struct Options {
     pub path: Option<OsString>,
 }
 
-/// Returns the data directory if none is set. For root, it is `/var/lib/tollgate`. For other users,
-/// it is `tollgate` in `$XDG_DATA_HOME` or in `~/.local/share`. `None` if the user has neither.
+/// Returns the data directory to use if none is set. For root, it is `/var/lib/tollgate`. For other
+/// users, it is `tollgate` in `$XDG_DATA_HOME` or in `~/.local/share`. `None` if the user has
+/// neither.
 pub fn default_data_dir(
     is_root: bool,
     xdg_data_home: Option<PathBuf>,

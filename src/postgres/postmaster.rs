@@ -102,8 +102,9 @@ impl LockFile {
         Self::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// Also returns `None` for the file of `postgres --single`, which contains a negative number.
-    /// Postgres protects that file itself, and this module never has to stop that process.
+    /// Parses the text of a lock file. Returns `None` if line 1 is not the id of a process. The
+    /// file of `postgres --single` contains a negative number there. Postgres protects that file
+    /// itself, and this module never has to stop that process.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid: i32 = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;

@@ -59,8 +59,8 @@ struct State {
     /// The process id of the postmaster. While this field is set, the process has not been waited
     /// for, so its id cannot have been reused.
     pid: Option<Pid>,
-    /// Whether the server has accepted connections since the thread began. If it has, the thread
-    /// restarts it when it exits. If it has not, its exit is a failed start.
+    /// Whether the server has accepted connections since the thread began. If so, the thread
+    /// restarts the server after an exit. Otherwise, an exit is a failed start.
     served: bool,
     stopping: bool,
     finished: bool,
