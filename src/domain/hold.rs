@@ -121,7 +121,7 @@ text_enum! {
         Open = "open",
         /// A purchase took the amount or a part of it. The rest was released.
         Captured = "captured",
-        /// The amount was released on request, or because the key of the hold was revoked.
+        /// The amount was released on request, or because the key that placed the hold was revoked.
         Voided = "voided",
         /// The amount was released because the hold expired.
         Expired = "expired",

@@ -250,8 +250,8 @@ mod tests {
         text.parse().expect("a good scope")
     }
 
-    /// Generates scopes of only a few resources, so that pairs and triples of scopes often share
-    /// one.
+    /// Generates scopes for only a few resources, so that pairs and triples of scopes often name
+    /// the same resource.
     fn scopes() -> impl Strategy<Value = Scope> {
         ("(a|b|purchases)?", any::<bool>()).prop_map(|(resource, write)| {
             let action = if write { "write" } else { "read" };

@@ -8,7 +8,8 @@
 pub struct ServerId(i64);
 
 impl ServerId {
-    /// Returns the server that started at this time by its own clock, in microseconds since 1970.
+    /// Returns the id of the server that started at this time by its own clock, in microseconds
+    /// since 1970.
     #[must_use]
     pub const fn started_at(unix_micros: i64) -> Self {
         Self(unix_micros)

@@ -1,4 +1,5 @@
-//! Tenants. A tenant is a platform in one environment, and has a policy.
+//! Tenants. A tenant is a platform in one environment. Its policy contains the rules for its
+//! accounts.
 
 use std::{fmt, str::FromStr, sync::Arc};
 

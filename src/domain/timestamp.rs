@@ -55,7 +55,8 @@ impl Timestamp {
             .and_then(|moment| Self::try_from(moment).ok())
     }
 
-    /// Returns the microseconds since 1970-01-01T00:00:00Z. Negative before that time.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z. The number is negative before that
+    /// time.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "years 0 to 9999 in microseconds fit i64")]
     pub fn unix_micros(self) -> i64 {

@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn real_addresses_are_accepted() {
-        // The first address belongs to the private key 1. The second is the contract of USDT.
+        // The first address belongs to the private key 1. The second address belongs to the USDT
+        // contract.
         for address in ["TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"]
         {
             assert_eq!(check_address(address), Ok(()), "{address}");
