@@ -94,14 +94,14 @@ class Conversation:
         self._unread = b""
 
     def send_next(self):
-        """Returns False if there is no key left."""
+        """Sends a batch of requests with the next keys. Returns False if no key was left."""
         batch = [gated_request(self._path, key) for _, key in zip(range(PIPELINE), self._keys)]
         self._awaited = len(batch)
         self.socket.sendall(b"".join(batch))
         return bool(batch)
 
     def receive(self):
-        """Returns True if every request has its response."""
+        """Reads what the server has sent. Returns True if every request of the batch has its response."""
         received = self.socket.recv(65536)
         if not received:
             raise Broken("the server closed a connection")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from processes import ROOT, find_program
 
-# The first eight columns of /proc/stat, from `user` to `steal`.
+# Index of the column `steal` of /proc/stat. The column `user` has index 0.
 STOLEN = 7
 
 

@@ -6,8 +6,8 @@ from typing import Callable
 
 from builds import BaseSide
 
-# The comparison with the base commit succeeds if this tree reaches this fraction of its rate, or if the range
-# of the rounds includes 1.0.
+# The comparison with the base commit succeeds if this tree reaches this fraction of the base commit's rate, or
+# if the range of the rounds includes 1.0.
 BASE_TARGET = 0.95
 
 
@@ -151,8 +151,8 @@ def take_turns(settings, pair, sides, base):
 
 
 def turns(sides, base, number):
-    """Returns the order of the sides in a round. Our side and the base swap places each round, so that each of them
-    goes first equally often."""
+    """Returns the order of the sides in a round. This tree and the base commit swap places after each round, so
+    that each of them goes first equally often."""
     if base.side is None:
         return list(sides)
     first, second = (sides[0], base.side) if number % 2 else (base.side, sides[0])

@@ -53,7 +53,7 @@ def batch(bench, pair, size, target=None, *, clients=CLIENTS):
 
 def batch_latency(bench, pair):
     """Measures how much slower a batch with a single purchase is than a naive transaction."""
-    # Our latency may be up to 1.3 times the latency of the other side.
+    # Tollgate's latency may be up to 1.3 times the latency of the naive transaction.
     outcome = batch(bench, pair, 1, 1 / 1.3, clients=1)
     ours, against = outcome.measured[0], outcome.measured[-1]
     millis = [1000 / side.median("answers_per_second") for side in (ours, against)]

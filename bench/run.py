@@ -173,7 +173,7 @@ BASE_EXPLAINED = (
     f"the largest ratio of the rounds. The target is met if the median is at least {BASE_TARGET}, or if the range "
     "includes 1.0. The benchmark does not compare `gate-alone`, `attack` and `revoke`."
 )
-# Below 100 %, because wrk is idle for a short time at the start and at the end.
+# The threshold is below 100 %, because wrk is idle for a short time at the start and at the end.
 ALL_OF_A_CORE = 0.97
 
 

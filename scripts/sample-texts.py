@@ -78,7 +78,7 @@ def page_texts(source):
 
 
 def messages(source):
-    """Yields the string literals of a Rust file that contain sentences, except those of its tests."""
+    """Yields the string literals of a Rust file that contain sentences. Skips the unit tests."""
     end = source.find("#[cfg(test)]")
     for match in re.finditer(r'"((?:[^"\\]|\\.)*)"', source[: end if end >= 0 else None], flags=re.S):
         text = re.sub(r"\\\n\s*", "", match.group(1))

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs the walks of the documentation, and compares their output with the output that the pages show.
+"""Runs the walkthroughs of the documentation, and compares their output with the output that the pages show.
 
     python3 scripts/walk.py [FILE]...
 
-Without a file, it runs the walks of README.md, the tutorial, and each how-to guide that contains one.
+Without a file, it runs the walkthroughs of README.md, the tutorial, and each how-to guide that contains one.
 Each page gets its own demo server.
 
 Format. A page may have any number of sections between the lines `<!-- walk:start -->` and
-`<!-- walk:end -->`. The walk runs the fenced blocks marked `sh` in these sections in order, in one bash
+`<!-- walk:end -->`. The script runs the fenced blocks marked `sh` in these sections in order, in one bash
 session that begins in an empty directory. So a variable that one block sets exists in the next block. A block
 must end with status 0. If a fenced block marked `http`, `json` or `text` follows before the next `sh`
 block, it is the expected stdout of the `sh` block:
@@ -56,10 +56,10 @@ from urllib.parse import urlsplit
 sys.dont_write_bytecode = True
 from demo_server import ROOT, DemoFailed, DemoServer, binary, exit_on_signals  # noqa: E402
 
-# Pages that must contain a walk.
+# Pages that must contain a walkthrough.
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "src" / "tutorial" / "first-bot.md"
-# Pages in this directory may contain a walk.
+# Pages in this directory may contain a walkthrough.
 GUIDES = ROOT / "docs" / "src" / "how-to"
 
 WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
@@ -67,7 +67,7 @@ WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
 BLOCK_SECONDS = 60
 
 EXPECTATIONS = ("http", "json", "text")
-# Languages of shell blocks that the walk would not run. In a walk they are errors.
+# Languages of shell blocks that this script does not run. In a walkthrough they are errors.
 MISTAKEN = ("bash", "shell", "console", "zsh", "shell-session")
 PLACEHOLDER_EXPORT = re.compile(r"^\s*export [A-Z][A-Z0-9_]*=\S*…")
 
@@ -95,7 +95,7 @@ ABBREVIATED = [
 
 
 class Malformed(Exception):
-    """Raised if the walk of a page is malformed."""
+    """Raised if the walkthrough of a page is malformed."""
 
 
 # Reading a page.
@@ -199,7 +199,7 @@ class Session:
         path = self.directory / "block.sh"
         path.write_text("\n".join(kept) + "\n")
         # bash sources the block, so that its variables stay. The block is in a file, so that it cannot read
-        # the rest of the walk.
+        # the rest of the walkthrough.
         marker = f"walk-{uuid.uuid4().hex}"
         self.bash.stdin.write(f". '{path}' </dev/null 2>'{self.stderr}'; echo \"{marker} $?\"\n".encode())
         self.bash.stdin.flush()
@@ -391,7 +391,7 @@ def shown(value):
     return text if len(text) <= 120 else text[:117] + "…"
 
 
-# Running the walks.
+# Running the walkthroughs.
 
 
 def pages():

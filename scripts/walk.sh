@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the walks of README, the tutorial and the how-to guides, or the walks of the files in its arguments. Compares
-# their output with the output that the pages show. scripts/walk.py describes the format of a walk.
+# Runs the walkthroughs of README, the tutorial and the how-to guides, or of the files in its arguments. Compares
+# their output with the output that the pages show. scripts/walk.py describes the format of a walkthrough.
 set -eu
 
 cd "$(dirname "$0")/.."
