@@ -1,8 +1,8 @@
 //! Measures the gate without a server: the time and the allocations of a verification from the
 //! cache, and the memory per cached key.
 //!
-//! In addition to criterion's report, it prints a line for each figure. `bench/pairs.py` reads
-//! these lines.
+//! In addition to criterion's report, this program prints a line for each figure. `bench/pairs.py`
+//! reads these lines.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

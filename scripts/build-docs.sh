@@ -41,9 +41,9 @@ if ! "$target/tools/bin/mdbook" build --dest-dir "$work/out" "$work" >"$work/log
     exit 1
 fi
 
-# finish FILE: edits a page of mdBook. Inline styles become classes. An empty heading of a table becomes a
-# cell. In the table of contents, the names of pages replace the names of sources. A plain image replaces an
-# image that a click enlarges.
+# finish FILE: edits a page that mdBook wrote. Inline styles become classes. An empty heading of a table becomes
+# a cell. In the table of contents, the names of pages replace the names of sources. An image that a click
+# enlarges becomes a plain image.
 finish() {
     sed -E \
         -e 's/<(td|th) style="text-align: left">/<\1>/g' \

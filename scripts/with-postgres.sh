@@ -62,7 +62,7 @@ trap 'exit 143' TERM
 
 if [ -n "$owner" ]; then chown "$owner" "$dir"; fi
 
-# The owner may not be able to enter the current directory.
+# The owner may be unable to enter the current directory.
 (
     cd "$dir"
     as_owner "$bindir/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log" 2>&1 &&

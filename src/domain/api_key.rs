@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_texts_are_refused() {
+    fn malformed_keys_are_refused() {
         let body = "a".repeat(43);
         for text in [
             String::new(),

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_outside_the_grammar_are_refused() {
+    fn scopes_outside_the_grammar_are_refused() {
         let long = format!("{}:read", "a".repeat(32));
         for text in [
             "", "admin", "READ", "read ", ":read", "a:", "a:b", "1a:read", "a:b:read", "a-b:read",

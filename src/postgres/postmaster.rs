@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn line_8_says_that_the_server_is_ready() {
+    fn line_8_of_the_lock_file_says_whether_the_server_is_ready() {
         assert_eq!(parse(&format!("{FILE}ready   \n")), Some((8639, true)));
         assert_eq!(parse(&format!("{FILE}starting\n")), Some((8639, false)));
         assert_eq!(parse(&format!("{FILE}stopping\n")), Some((8639, false)));

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_primary_can_be_requested() {
+    fn url_can_request_only_the_primary() {
         for wanted in ["read-write", "primary"] {
             assert_eq!(
                 value(&format!("postgres://a/x?target_session_attrs={wanted}"), wanted),
