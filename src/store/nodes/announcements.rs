@@ -88,7 +88,7 @@ impl Store {
     /// Nodes invalidate nothing for such a change, because they read admin keys, sessions and links
     /// for each request on the server that granted their lease. However, this method waits until a
     /// node with a lease from a deposed server has lost that lease. If this node's own session is
-    /// on another server, it also waits until that lease has ended.
+    /// on another server, the callback of [`Self::on_commit`] ends this node's own lease.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,
