@@ -25,7 +25,7 @@ pub struct ServerArgs {
     pub addresses: AddressArgs,
 
     /// Addresses and networks of the proxies in front of Tollgate, such as
-    /// 127.0.0.1,10.0.0.0/8,fd00::/8 [default: none]
+    /// 127.0.0.1,10.0.0.0/8,fd00::/8 [default: no proxies]
     ///
     /// Tollgate reads X-Forwarded-For only in requests from these proxies. The client is the
     /// rightmost address in the header that is not a trusted proxy, so each proxy must append the

@@ -228,7 +228,7 @@ async fn database_with_a_changed_migration_is_refused_with_instructions() {
     for part in [
         "migration 4 of this binary differs from the one that created the database",
         "an unreleased version, which cannot be migrated. Start afresh with an empty database",
-        "set DATABASE_URL (--database-url) to it, or drop this one",
+        "set DATABASE_URL (--database-url) to it, or drop this database",
         "set TOLLGATE_DATA_DIR (--data-dir) to a new directory",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
