@@ -68,7 +68,7 @@ pub(super) enum Refused {
     Deposed,
     /// The server's database is not the database of the first session.
     OtherDatabase,
-    /// The server is not the server of the session.
+    /// The session is connected to another server.
     OtherServer,
     /// The first statements on the connection failed.
     Failed,
@@ -242,8 +242,8 @@ impl From<Refused> for sqlx::Error {
         let reason = match refused {
             Refused::Standby => "the server is a standby",
             Refused::Deposed => "the server was deposed",
-            Refused::OtherDatabase => "it serves a different database than before",
-            Refused::OtherServer => "it is not the server of the session",
+            Refused::OtherDatabase => "the server has a different database than before",
+            Refused::OtherServer => "the server is not the one of the session",
             Refused::Failed => "the first statements failed",
         };
         Self::Protocol(reason.to_owned())

@@ -105,7 +105,7 @@ fn failed_io(
             format!("{address}, and the network and firewalls between this machine and the host")
         }
         _ if said.starts_with("failed to lookup address information") => format!(
-            "The host name has no address. Check the host in {setting}, and the name servers \
+            "The host name cannot be resolved. Check the host in {setting}, and the DNS settings \
              of this machine"
         ),
         _ => return None,
