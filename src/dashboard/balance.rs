@@ -73,7 +73,7 @@ fn read_filter(query: &mut Form) -> EntryFilter {
         from: query.optional("from", parse_day),
         to: query.optional("to", parse_end_of_day),
         key_id: query.optional("key", |text| text.parse::<KeyId>().map_err(|_| "choose a key")),
-        kind: query.optional("kind", str::parse::<EntryKind>),
+        kind: query.optional("kind", |text| text.parse::<EntryKind>().map_err(|_| "choose a kind")),
     };
     if let (Some(from), Some(to)) = (filter.from, filter.to)
         && from >= to

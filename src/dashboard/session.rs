@@ -207,6 +207,8 @@ fn field_label(field: &str) -> Option<&'static str> {
         "since" => "Since",
         "from" => "From",
         "to" => "To",
+        "key" => "Key",
+        "kind" => "Kind",
         "address" => "Address",
         _ => return None,
     })
