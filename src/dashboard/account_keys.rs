@@ -1,7 +1,7 @@
 //! Reads the keys of the visitor's account, their maximum number and their last uses, for several
 //! pages.
 
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{collections::BTreeMap, error::Error, future::Future, time::Duration};
 
 use super::session::Visitor;
 use crate::{
@@ -43,27 +43,41 @@ pub fn count_toward_cap(live: &[ApiKey]) -> usize {
 }
 
 /// Time limit for reading details that a page about keys can omit.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The times of the last uses. A key that was never used has no entry.
+/// Reads `details` that a page about keys can omit. Owners revoke keys on these pages, so the pages
+/// must not fail with the details. If the read fails or takes too long, logs that and returns `None`.
+pub async fn read_or_omit<T>(
+    visitor: &Visitor,
+    details: &str,
+    reading: impl Future<Output = Result<T, StoreError>>,
+) -> Option<T> {
+    let error: Box<dyn Error + Send + Sync> = match tokio::time::timeout(PATIENCE, reading).await {
+        Ok(Ok(read)) => return Some(read),
+        Ok(Err(error)) => error.into(),
+        Err(late) => late.into(),
+    };
+    let (tenant, error) = (visitor.tenant().slug.as_str(), &*error as &dyn Error);
+    tracing::warn!(
+        tenant,
+        details,
+        error,
+        "failed to read details of keys, so the page omits them"
+    );
+    None
+}
+
+/// When keys were last used. Contains the time of each key's newest purchase, if there is one.
 pub struct LastUses(BTreeMap<KeyId, Timestamp>);
 
 impl LastUses {
-    /// Reads the last uses of these keys. If the database fails or takes too long, only the
-    /// recorded uses count. Owners revoke keys on these pages, so the pages must not fail.
+    /// Reads the last uses of these keys. If the newest purchases cannot be read, only the recorded
+    /// uses count.
     pub async fn read(state: &AppState, visitor: &Visitor, keys: &[ApiKey]) -> Self {
         let (tenant, account) = (visitor.tenant(), visitor.account());
         let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
         let reading = state.store().newest_purchases(tenant, account, &ids);
-        let error: Box<dyn Error + Send + Sync> =
-            match tokio::time::timeout(PATIENCE, reading).await {
-                Ok(Ok(newest)) => return Self(newest),
-                Ok(Err(error)) => error.into(),
-                Err(late) => late.into(),
-            };
-        let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
-        tracing::warn!(tenant, error, "failed to read the newest purchases of keys");
-        Self(BTreeMap::new())
+        Self(read_or_omit(visitor, "newest purchases", reading).await.unwrap_or_default())
     }
 
     /// Returns the time of the last recorded use or of the newest purchase, whichever is later.

@@ -1,11 +1,13 @@
 //! The list of an account's keys, and the forms that disable, enable or revoke a key.
 
-use std::{cmp::Reverse, collections::BTreeMap, error::Error};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    account_keys::{LastUses, MAX_LISTED, PATIENCE, cap, count_toward_cap, live_keys, newest_keys},
+    account_keys::{
+        LastUses, MAX_LISTED, cap, count_toward_cap, live_keys, newest_keys, read_or_omit,
+    },
     key_claims::is_done,
     key_detail,
     key_in_path::KeyInPath,
@@ -146,8 +148,7 @@ async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame 
     visitor.frame("API Keys", Nav::Keys)
 }
 
-/// Reads the activity of these keys. If the read fails or takes too long, the list appears without
-/// the activity, because owners revoke keys on this page.
+/// Reads the activity of these keys. `None` if it cannot be read.
 async fn activity(
     state: &AppState,
     visitor: &Visitor,
@@ -156,21 +157,8 @@ async fn activity(
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
     let reading = state.store().key_activity(tenant, account, &ids);
-    let error: Box<dyn Error + Send + Sync> = match tokio::time::timeout(PATIENCE, reading).await {
-        Ok(Ok(activity)) => {
-            let by_key = activity.into_iter().map(|activity| (activity.key_id, activity));
-            return Some(by_key.collect());
-        }
-        Ok(Err(error)) => error.into(),
-        Err(late) => late.into(),
-    };
-    let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
-    tracing::warn!(
-        tenant,
-        error,
-        "failed to read the activity of keys, so the list of keys omits it"
-    );
-    None
+    let activity = read_or_omit(visitor, "activity", reading).await?;
+    Some(activity.into_iter().map(|activity| (activity.key_id, activity)).collect())
 }
 
 fn row(
