@@ -14,7 +14,7 @@ run: ## start a demo server with two platforms; ARGS="..." passes arguments to t
 	scripts/ensure-postgres.sh
 	cargo run --release --locked -- demo $(ARGS)
 
-test: ## run every test: the crate, the model checker, the walks of README and the book, the example bot
+test: ## run every test: the crate, the model checker, the walks of README and the book, the example bot, clients of rate limits
 	scripts/ensure-postgres.sh
 	scripts/ensure-python.sh tests/requirements.txt
 	scripts/ensure-chromium.sh
@@ -22,12 +22,14 @@ test: ## run every test: the crate, the model checker, the walks of README and t
 	scripts/ensure-nginx.sh
 	scripts/ensure-pgbouncer.sh
 	scripts/ensure-openssl.sh
+	scripts/ensure-faketime.sh
 	cargo test --locked
 	cargo test --locked --features model --test model
 	cargo check --locked $(MIDDLEWARE)
 	cargo check --locked $(REMOTE)
 	scripts/walk.sh
 	scripts/bot-test.sh
+	scripts/check-rate-limit-clients.sh
 
 test-cluster: ## run two nodes on a Patroni cluster that fails over, behind HAProxy and PgBouncer; Debian and Ubuntu only
 	scripts/test-cluster.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the npm packages of scripts/check-openapi.sh into target/openapi-check. tests/clients/package-lock.json
-# pins their versions and hashes. A stamp file shows whether the installation is current, so that a second run takes
-# no time and needs no network.
+# Installs the npm packages of scripts/check-openapi.sh and scripts/check-rate-limit-clients.sh into
+# target/openapi-check. tests/clients/package-lock.json pins their versions and hashes. A stamp file shows whether the
+# installation is current, so that a second run takes no time and needs no network.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -32,6 +32,8 @@ pub mod http;
 #[cfg(feature = "server")]
 mod jobs;
 #[cfg(feature = "server")]
+pub mod limits;
+#[cfg(feature = "server")]
 pub mod money;
 #[cfg(feature = "server")]
 pub mod node;

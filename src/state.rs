@@ -5,6 +5,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use crate::{
     clock,
     domain::dashboard::WebOrigin,
+    limits::Limiter,
     money::Money,
     node::{CountedVerifier, Node},
     store::Store,
@@ -38,8 +39,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time limit from the headers of a request to its response.
     pub request_timeout: Duration,
-    /// Maximum number of concurrent requests of one API key or one dashboard session, on routes that
-    /// use the shared connections to the database.
+    /// Maximum number of concurrent requests of one API key or one dashboard session, on routes
+    /// that use the shared connections to the database.
     pub in_flight: usize,
     /// Duration above which a request is logged as slow.
     pub slow_request: Duration,
@@ -102,6 +103,11 @@ impl AppState {
 
     pub(crate) fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Returns the rate limits of the node.
+    pub(crate) fn limiter(&self) -> &Limiter {
+        self.node.limiter()
     }
 
     pub(crate) fn limits(&self) -> &Limits {

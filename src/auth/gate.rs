@@ -8,6 +8,7 @@ use super::{
 };
 use crate::domain::{
     api_key::KeyText,
+    rate_limit::Cost,
     scope::Scope,
     tenant::{Environment, Slug},
     verification::{Denial, GateDecision},
@@ -32,6 +33,9 @@ pub(crate) struct Requirement {
     /// tenant.
     pub tenant: Option<(Slug, Environment)>,
     pub scope: Option<Scope>,
+    /// The number of calls that a request counts as. `None` means that requests are not charged to
+    /// rate limits.
+    pub cost: Option<Cost>,
 }
 
 impl<V: KeyVerifier> Gate<V> {
@@ -122,7 +126,8 @@ pub(super) fn present<'a>(
     let tenant = requirement.tenant.as_ref();
     Presented::new(key)
         .for_tenant(tenant.map(|(slug, environment)| (slug, *environment)))
-        .for_scope(requirement.scope.as_ref())
+        .for_scopes(requirement.scope.as_slice())
+        .costing(requirement.cost)
         .from_client(client.map(|client| client.0))
 }
 
@@ -143,11 +148,9 @@ pub(super) fn judge(
     if let (Some(principal), Some(caller)) = (known, extensions.get::<Caller>()) {
         caller.is(principal);
     }
-    let principal = verdict.map_err(|denied| denied.reason)?;
-    if let Some(scope) = presented.scope
-        && !principal.scopes.allows(scope)
-    {
-        return Err(Problem::insufficient_scope(scope));
+    let principal = verdict?;
+    match presented.lacking_scope(&principal) {
+        Some(scope) => Err(Problem::insufficient_scope(scope)),
+        None => Ok(principal),
     }
-    Ok(principal)
 }

@@ -1,9 +1,9 @@
-use std::sync::{
-    PoisonError,
-    atomic::{AtomicU8, AtomicU64, Ordering},
-};
+use std::sync::{PoisonError, atomic::AtomicU8};
 
-use super::{Denied, Principal, Verdict, sync::RwLock};
+use super::{
+    Denied, Principal, Verdict,
+    sync::{AtomicU64, Ordering, RwLock},
+};
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
     verification::Denial,
@@ -36,6 +36,8 @@ pub const MAX_ENTRIES: usize = 100_000_000;
 /// The row is inserted only if the count has not changed since.
 pub struct KeyCache {
     shards: Box<[RwLock<Shard>]>,
+    /// Number of changes that all shards have applied.
+    changes: AtomicU64,
 }
 
 /// The number of changes that a shard had applied when a lookup missed.
@@ -97,7 +99,7 @@ impl KeyCache {
             let capacity = capacity / number + usize::from(shard < capacity % number);
             RwLock::new(Shard::new(capacity))
         });
-        Self { shards: shards.collect() }
+        Self { shards: shards.collect(), changes: AtomicU64::new(0) }
     }
 
     /// Finds the verdict of a key.
@@ -137,6 +139,14 @@ impl KeyCache {
         while let Some(place) = shard.search(tag, |slot| slot.tag() == tag) {
             shard.remove(place);
         }
+        drop(shard);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns the number of changes that were applied. If the number is the same before a lookup
+    /// and later, every change to the key that was applied by then was visible to the lookup.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Applies a change to all keys.
@@ -146,6 +156,7 @@ impl KeyCache {
             shard.changes += 1;
             shard.clear();
         }
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Returns the number of cached keys, and the number of hits.
@@ -333,7 +344,7 @@ impl Slot {
         let principal = self.principal.clone();
         match self.mark.denial() {
             None => Ok(principal.expect("an accepted key has a principal")),
-            Some(reason) => Err(Denied { reason, principal }),
+            Some(reason) => Err(Denied { principal, ..Denied::new(reason) }),
         }
     }
 }
@@ -347,7 +358,9 @@ impl Mark {
             Some(Denial::Expired) => 3,
             Some(Denial::Disabled) => 4,
             Some(Denial::AccountSuspended) => 5,
-            Some(Denial::Malformed | Denial::NotFound | Denial::Unavailable) => return None,
+            Some(
+                Denial::Malformed | Denial::NotFound | Denial::RateLimited | Denial::Unavailable,
+            ) => return None,
         };
         Some(Self(AtomicU8::new(code)))
     }

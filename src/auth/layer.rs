@@ -9,6 +9,7 @@ use super::{
     settings::Settings,
 };
 use crate::domain::{
+    rate_limit::Cost,
     scope::Scope,
     tenant::{Environment, Slug},
 };
@@ -43,14 +44,35 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
     }
 
     fn requiring(verifier: Arc<V>, tenant: Option<(Slug, Environment)>) -> Self {
-        let requirement = Requirement { tenant, scope: None };
+        let requirement = Requirement { tenant, scope: None, cost: Some(Cost::ONE) };
+        let requirement = Arc::new(requirement);
         Self { settings: Settings { gate: Gate::new(verifier), requirement } }
+    }
+
+    fn requirement(&mut self) -> &mut Requirement {
+        Arc::make_mut(&mut self.settings.requirement)
     }
 
     /// Requires a scope. The response is 403 unless one of the key's scopes implies this one.
     #[must_use]
     pub fn require_scope(mut self, scope: Scope) -> Self {
-        self.settings.requirement.scope = Some(scope);
+        self.requirement().scope = Some(scope);
+        self
+    }
+
+    /// Sets the number of calls that each request counts as in rate limits. Without this call, a
+    /// request counts as one.
+    #[must_use]
+    pub fn cost(mut self, cost: Cost) -> Self {
+        self.requirement().cost = Some(cost);
+        self
+    }
+
+    /// Does not charge requests to rate limits.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn without_charge(mut self) -> Self {
+        self.requirement().cost = None;
         self
     }
 

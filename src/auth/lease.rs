@@ -7,7 +7,7 @@ use crate::domain::{server::ServerId, timestamp::Timestamp};
 /// lease before the other nodes stop waiting for it, even if the clocks of two machines run at
 /// different rates. The rates differ by less than 1/1000, and NTP adjusts a rate by at most half of
 /// that.
-const DRIFT: u32 = 64;
+pub(crate) const DRIFT: u32 = 64;
 
 /// The right to answer from the cache until a moment on this machine's clock.
 ///

@@ -1,16 +1,19 @@
 use std::{
+    future::poll_fn,
     sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
     time::Duration,
 };
 
 use super::{
-    Denial, Denied, KeyVerifier, Presented, Verdict,
+    Denial, Denied, KeyVerifier, Limits, Presented, Principal, Taking, Verdict, Waited,
     key_cache::{Found, KeyCache, Ticket},
     key_lookup::{KeyLookup, NoVerdict},
     lease::Lease,
 };
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
+    rate_limit::Cost,
     server::ServerId,
     timestamp::Timestamp,
 };
@@ -18,9 +21,9 @@ use crate::domain::{
 /// Verifies keys from a bounded cache, and looks up keys that are not in the cache. It does so only
 /// while it holds a lease. It looks up keys only on the server that granted the lease.
 ///
-/// The lookup must depend on the key alone. It must ignore the tenant, the scope and the client's
-/// address in [`Presented`], because the cache stores a verdict under the key's hash and uses it
-/// for every request with that key.
+/// The lookup must depend on the key alone. It must ignore the tenant, the scopes, the cost and the
+/// client's address in [`Presented`], because the cache stores a verdict under the key's hash and
+/// uses it for every request with that key.
 ///
 /// The caller that grants the lease guarantees the following. If a change could make this verifier
 /// refuse a key that it accepts now, the caller applies the change with
@@ -32,6 +35,16 @@ pub struct LeasedVerifier<L> {
     lease: Lease,
     since_boot: fn() -> Duration,
     counts: Counts,
+}
+
+/// The result of charging a request to rate limits.
+enum Charged {
+    /// The request was charged or refused, or no limit counts it.
+    Decided(Verdict),
+    /// Something has changed since the key was verified.
+    VerifyAgain,
+    /// A limit has too few calls on this node.
+    Waits { principal: Principal, limits: Limits, cost: Cost },
 }
 
 #[derive(Default)]
@@ -127,14 +140,76 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         }
     }
 
-    /// Returns the verdict, from the cache or from the server that granted the lease.
+    /// Returns the verdict, from the cache or from the server that granted the lease. Charges the
+    /// request to the rate limits of the key.
     ///
     /// # Errors
     ///
     /// [`NoVerdict`] if there is no lease, or if another server answered. Wait, then ask again.
     pub async fn ask(&self, presented: &Presented<'_>) -> Result<Verdict, NoVerdict> {
         let hash = presented.key.hash();
-        let ticket = match self.look_up(&hash) {
+        loop {
+            let changes = self.cache.changes();
+            let verdict = self.find(presented, &hash).await?;
+            match self.charge(presented, verdict, changes) {
+                Charged::Decided(verdict) => return Ok(verdict),
+                Charged::VerifyAgain => let_others_run().await,
+                Charged::Waits { principal, limits, cost } => {
+                    match limits.wait(presented.scopes, cost).await {
+                        Waited::TryAgain => let_others_run().await,
+                        Waited::Refused(limited) => {
+                            return Ok(Err(Denied::rate_limited(principal, limited)));
+                        }
+                        Waited::LookUpAgain => self.cache.invalidate(hash.tag()),
+                        Waited::Unavailable => return Ok(Err(Denial::Unavailable.into())),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Charges an accepted request to the rate limits of its key. `changes` is the number of
+    /// changes before the key was verified.
+    ///
+    /// The calls are taken first. Then this method checks that the lease still holds, that no
+    /// change was applied since the verification, and that the windows still run. So a call that
+    /// was taken under older settings, or whose window is over, is not spent, however long this
+    /// thread was suspended.
+    fn charge(&self, presented: &Presented<'_>, verdict: Verdict, changes: u64) -> Charged {
+        let (Ok(principal), Some(cost)) = (&verdict, presented.cost) else {
+            return Charged::Decided(verdict);
+        };
+        let Some(limits) = &principal.limits else { return Charged::Decided(verdict) };
+        // The gate refuses such a request after this method has returned, so it is not charged.
+        if !presented.is_served(principal) || presented.lacking_scope(principal).is_some() {
+            return Charged::Decided(verdict);
+        }
+        let taken = match limits.take(presented.scopes, cost) {
+            Taking::Taken(taken) => taken,
+            Taking::Refused(limited) => {
+                return Charged::Decided(Err(Denied::rate_limited(principal.clone(), limited)));
+            }
+            Taking::Wait => {
+                let (principal, limits) = (principal.clone(), limits.clone());
+                return Charged::Waits { principal, limits, cost };
+            }
+        };
+        let now = (self.since_boot)();
+        let is_current = self.lease.holds(now) && self.cache.changes() == changes;
+        if is_current && limits.may_spend(&taken, now) {
+            return Charged::Decided(verdict);
+        }
+        limits.put_back(&taken, cost);
+        if is_current {
+            // A window is over, so the request needs a share of the next one.
+            let (principal, limits) = (principal.clone(), limits.clone());
+            return Charged::Waits { principal, limits, cost };
+        }
+        Charged::VerifyAgain
+    }
+
+    async fn find(&self, presented: &Presented<'_>, hash: &KeyHash) -> Result<Verdict, NoVerdict> {
+        let ticket = match self.look_up(hash) {
             Ok(verdict) => return Ok(verdict),
             Err(ticket) => ticket,
         };
@@ -147,7 +222,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
         let verdict = self.lookup.look_up(presented, server).await;
         let verdict = verdict.ok_or(NoVerdict::OtherServer)?;
-        self.cache.insert(&hash, ticket, &verdict);
+        self.cache.insert(hash, ticket, &verdict);
         Ok(verdict)
     }
 
@@ -181,6 +256,19 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     }
 }
 
+/// Returns to the runtime once, so that a request that is decided anew does not block its thread.
+async fn let_others_run() {
+    let mut has_run = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
     /// Does not wait for a lease. Without one, the key is [`Denial::Unavailable`].
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
@@ -189,6 +277,11 @@ impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
     }
 
     fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
-        self.look_up(&presented.key.hash()).ok()
+        let changes = self.cache.changes();
+        let verdict = self.look_up(&presented.key.hash()).ok()?;
+        match self.charge(presented, verdict, changes) {
+            Charged::Decided(verdict) => Some(verdict),
+            Charged::VerifyAgain | Charged::Waits { .. } => None,
+        }
     }
 }

@@ -64,7 +64,7 @@ mod key_cache;
 mod key_cache_tests;
 mod key_lookup;
 mod layer;
-mod lease;
+pub(crate) mod lease;
 #[cfg(test)]
 mod lease_tests;
 mod leased_verifier;
@@ -74,11 +74,13 @@ mod presented;
 mod principal;
 mod problem;
 mod problem_code;
+mod rate_limit_fields;
+mod rate_limits;
 #[cfg(feature = "remote")]
 mod remote;
 mod service;
 mod settings;
-mod sync;
+pub(crate) mod sync;
 mod verifier;
 
 pub use body::RefusalBody;
@@ -93,11 +95,14 @@ pub use key_lookup::{KeyLookup, NoVerdict};
 pub use layer::ApiKeyLayer;
 pub use leased_verifier::{CacheState, LeasedVerifier};
 pub use presented::{ClientAddress, Presented};
-pub use principal::{Caller, Principal, PrincipalParts};
+pub use principal::{Caller, Limits, Principal, PrincipalParts};
 #[cfg(any(feature = "remote", feature = "server"))]
 pub(crate) use problem::chain;
 pub use problem::{Challenge, Problem};
 pub use problem_code::ProblemCode;
+#[cfg(feature = "server")]
+pub(crate) use rate_limit_fields::rate_limit_fields;
+pub use rate_limits::{KeyLimits, RateLimited, Taken, Taking, Waited};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};

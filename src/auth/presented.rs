@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use super::Principal;
 use crate::domain::{
     api_key::KeyText,
+    rate_limit::Cost,
     scope::Scope,
     tenant::{Environment, Slug},
 };
@@ -13,15 +14,16 @@ use crate::domain::{
 /// ```
 /// use tollgate::{
 ///     auth::Presented,
-///     domain::{api_key::KeyText, tenant::Environment},
+///     domain::{api_key::KeyText, rate_limit::Cost, scope::Scope, tenant::Environment},
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let key = KeyText::parse("ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")?;
-/// let (tenant, scope) = ("tronagg".parse()?, "orders:read".parse()?);
+/// let (tenant, scope): (_, Scope) = ("tronagg".parse()?, "orders:read".parse()?);
 /// let presented = Presented::new(&key)
 ///     .for_tenant(Some((&tenant, Environment::Live)))
-///     .for_scope(Some(&scope))
+///     .for_scopes(std::slice::from_ref(&scope))
+///     .costing(Some(Cost::ONE))
 ///     .from_client("192.0.2.7".parse().ok());
 /// assert_eq!(presented.key.hash(), key.hash());
 /// # Ok(())
@@ -36,9 +38,13 @@ pub struct Presented<'a> {
     /// tenant. The gate compares this tenant with the principal's tenant, so an implementation that
     /// depends on the key and its account alone can ignore this field.
     pub tenant: Option<(&'a Slug, Environment)>,
-    /// The scope that the route requires. The gate compares this scope with the principal's scopes,
-    /// so an implementation that depends on the key and its account alone can ignore this field.
-    pub scope: Option<&'a Scope>,
+    /// The scopes that the request asks for. The gate compares these scopes with the principal's
+    /// scopes, so an implementation that depends on the key and its account alone can ignore this
+    /// field.
+    pub scopes: &'a [Scope],
+    /// The number of calls that the request counts as in rate limits. `None` if the request is not
+    /// charged to rate limits.
+    pub cost: Option<Cost>,
     /// The client's address, if it is known. See [`ClientAddress`].
     pub client: Option<IpAddr>,
 }
@@ -52,10 +58,10 @@ pub struct Presented<'a> {
 pub struct ClientAddress(pub IpAddr);
 
 impl<'a> Presented<'a> {
-    /// Presents a key for any tenant, without a required scope or a known client address.
+    /// Presents a key for any tenant, without scopes, a cost or a known client address.
     #[must_use]
     pub fn new(key: &'a KeyText) -> Self {
-        Self { key, tenant: None, scope: None, client: None }
+        Self { key, tenant: None, scopes: &[], cost: None, client: None }
     }
 
     /// Sets the tenant that the route serves.
@@ -64,16 +70,29 @@ impl<'a> Presented<'a> {
         Self { tenant, ..self }
     }
 
-    /// Sets the scope that the route requires.
+    /// Sets the scopes that the request asks for.
     #[must_use]
-    pub fn for_scope(self, scope: Option<&'a Scope>) -> Self {
-        Self { scope, ..self }
+    pub fn for_scopes(self, scopes: &'a [Scope]) -> Self {
+        Self { scopes, ..self }
+    }
+
+    /// Sets the number of calls that the request counts as. `None` means that it is not charged to
+    /// rate limits.
+    #[must_use]
+    pub fn costing(self, cost: Option<Cost>) -> Self {
+        Self { cost, ..self }
     }
 
     /// Sets the address of the client.
     #[must_use]
     pub fn from_client(self, client: Option<IpAddr>) -> Self {
         Self { client, ..self }
+    }
+
+    /// Returns the first scope that the principal lacks.
+    #[must_use]
+    pub fn lacking_scope(&self, principal: &Principal) -> Option<&'a Scope> {
+        self.scopes.iter().find(|scope| !principal.scopes.allows(scope))
     }
 
     /// Whether the route serves the principal's tenant.

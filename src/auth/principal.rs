@@ -9,7 +9,7 @@ use axum::{
     http::request::Parts,
 };
 
-use super::Problem;
+use super::{KeyLimits, Problem};
 use crate::domain::{
     account::ExternalId,
     id::KeyId,
@@ -41,7 +41,13 @@ pub struct PrincipalParts {
     pub scopes: ScopeSet,
     /// The moment when the key expires. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
+    /// The rate limits of the key, its account and its tenant. `None` means that no limit applies.
+    pub limits: Option<Limits>,
 }
+
+/// The rate limits of a principal. Two values are equal if they show the same limits.
+#[derive(Clone, Debug)]
+pub struct Limits(Arc<dyn KeyLimits>);
 
 impl PrincipalParts {
     /// Creates the parts for a key that never expires. Call [`Self::expiring`] for a key that
@@ -54,7 +60,7 @@ impl PrincipalParts {
         key_id: KeyId,
         scopes: ScopeSet,
     ) -> Self {
-        Self { tenant, environment, account, key_id, scopes, expires_at: None }
+        Self { tenant, environment, account, key_id, scopes, expires_at: None, limits: None }
     }
 
     /// Sets the moment when the key expires, by the database's clock. `None` means never.
@@ -62,7 +68,29 @@ impl PrincipalParts {
     pub fn expiring(self, expires_at: Option<Timestamp>) -> Self {
         Self { expires_at, ..self }
     }
+
+    /// Sets the rate limits. `None` means that no limit applies.
+    #[must_use]
+    pub fn limited(self, limits: Option<Arc<dyn KeyLimits>>) -> Self {
+        Self { limits: limits.map(Limits), ..self }
+    }
 }
+
+impl Deref for Limits {
+    type Target = dyn KeyLimits;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl PartialEq for Limits {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || format!("{self:?}") == format!("{other:?}")
+    }
+}
+
+impl Eq for Limits {}
 
 impl Principal {
     /// Creates a principal from these parts.

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 
 use axum::{
-    http::{HeaderValue, Response, StatusCode, header},
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
 use serde_json::{Map, Value};
@@ -33,6 +33,7 @@ struct Parts {
     members: Map<String, Value>,
     challenge: Option<Challenge>,
     retry_after_seconds: Option<u32>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     decision: Option<GateDecision>,
     reason: Option<Cow<'static, str>>,
 }
@@ -102,6 +103,7 @@ impl Problem {
             members: Map::new(),
             challenge: None,
             retry_after_seconds: None,
+            headers: Vec::new(),
             decision: None,
             reason: None,
         }))
@@ -154,6 +156,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Adds a header to the response.
+    #[must_use]
+    pub(crate) fn header(mut self, header: (HeaderName, HeaderValue)) -> Self {
+        self.0.headers.push(header);
         self
     }
 
@@ -294,6 +303,9 @@ impl Problem {
         }
         if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        for (name, value) in &self.0.headers {
+            headers.insert(name, value.clone());
         }
         response.extensions_mut().insert(self);
         response

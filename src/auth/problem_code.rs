@@ -118,6 +118,8 @@ problem_codes! {
     ValidationFailed: UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed";
     /// The `Idempotency-Key` was used for a different request.
     IdempotencyMismatch: UNPROCESSABLE_ENTITY, "idempotency_mismatch", "Idempotency mismatch";
+    /// The request is over a rate limit of the API key, of its account or of its tenant.
+    RateLimited: TOO_MANY_REQUESTS, "rate_limited", "Rate limit exceeded";
     /// The API key or the dashboard session already has the maximum number of requests in flight.
     TooManyInFlight: TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight";
     /// The service failed. The log contains the cause.

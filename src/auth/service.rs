@@ -2,7 +2,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use axum::http::{Request, Response};
@@ -10,8 +10,9 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    KeyVerifier, Problem, RefusalBody,
-    gate::{judge, present},
+    KeyVerifier, Limits, Principal, Problem, RefusalBody,
+    gate::{Requirement, judge, present},
+    rate_limit_fields::rate_limit_fields,
     settings::Settings,
 };
 
@@ -39,13 +40,33 @@ pin_project! {
         /// The gate refused the request.
         Refused { response: Option<Response<B>> },
         /// The verdict was available without waiting.
-        Passed { #[pin] answer: F },
+        Passed { #[pin] answer: F, charged: Option<Charged> },
         /// The verdict is pending. If the key is accepted, the inner service is called next.
         Asking { answer: Asking<B, E> },
     }
 }
 
 type Asking<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
+
+/// The rate limits that an accepted request was charged to.
+struct Charged {
+    limits: Limits,
+    requirement: Arc<Requirement>,
+}
+
+impl Charged {
+    fn of(principal: &Principal, requirement: &Arc<Requirement>) -> Option<Self> {
+        let limits = principal.limits.clone().filter(|_| requirement.cost.is_some())?;
+        Some(Self { limits, requirement: Arc::clone(requirement) })
+    }
+}
+
+fn add_fields<B>(charged: Option<&Charged>, response: &mut Response<B>) {
+    let Some(Charged { limits, requirement }) = charged else { return };
+    for (name, value) in rate_limit_fields(&limits.states(requirement.scope.as_slice())) {
+        response.headers_mut().append(name, value);
+    }
+}
 
 impl<S, V> ApiKeyService<S, V> {
     pub(super) fn new(inner: S, settings: Arc<Settings<V>>) -> Self {
@@ -79,8 +100,9 @@ where
         if let Some(verdict) = gate.verifier().verify_at_once(&presented) {
             return match judge(verdict, &presented, request.extensions()) {
                 Ok(principal) => {
+                    let charged = Charged::of(&principal, requirement);
                     request.extensions_mut().insert(principal);
-                    ApiKeyFuture::passed(self.inner.call(request))
+                    ApiKeyFuture::passed(self.inner.call(request), charged)
                 }
                 Err(problem) => ApiKeyFuture::refused(problem),
             };
@@ -98,8 +120,11 @@ where
             drop(key);
             match judged {
                 Ok(principal) => {
+                    let charged = Charged::of(&principal, requirement);
                     request.extensions_mut().insert(principal);
-                    inner.call(request).await
+                    let mut response = inner.call(request).await?;
+                    add_fields(charged.as_ref(), &mut response);
+                    Ok(response)
                 }
                 Err(problem) => Ok(problem.into_http_response()),
             }
@@ -115,8 +140,8 @@ impl<F, B, E> ApiKeyFuture<F, B, E> {
         Self { state: State::Refused { response: Some(problem.into_http_response()) } }
     }
 
-    fn passed(answer: F) -> Self {
-        Self { state: State::Passed { answer } }
+    fn passed(answer: F, charged: Option<Charged>) -> Self {
+        Self { state: State::Passed { answer, charged } }
     }
 
     fn asking(answer: impl Future<Output = Result<Response<B>, E>> + Send + 'static) -> Self {
@@ -134,7 +159,13 @@ where
         const ONCE: &str = "a completed future is not polled again";
         match self.project().state.project() {
             StateProjection::Refused { response } => Poll::Ready(Ok(response.take().expect(ONCE))),
-            StateProjection::Passed { answer } => answer.poll(context),
+            StateProjection::Passed { answer, charged } => {
+                let mut answer = ready!(answer.poll(context));
+                if let Ok(response) = &mut answer {
+                    add_fields(charged.as_ref(), response);
+                }
+                Poll::Ready(answer)
+            }
             StateProjection::Asking { answer } => answer.as_mut().poll(context),
         }
     }

@@ -1,6 +1,9 @@
-//! The synchronization primitives of the cache and the lease. With the feature `model`, they come
-//! from a model checker, which explores the orders in which threads can run.
+//! The synchronization primitives of the cache, the lease and the shares of rate limits. With the
+//! feature `model`, they come from a model checker, which explores the orders in which threads can
+//! run.
 
+#[cfg(all(not(feature = "model"), feature = "server"))]
+pub use std::sync::{Mutex, MutexGuard};
 #[cfg(not(feature = "model"))]
 pub use std::sync::{
     RwLock,
@@ -9,6 +12,6 @@ pub use std::sync::{
 
 #[cfg(feature = "model")]
 pub use shuttle::sync::{
-    RwLock,
+    Mutex, MutexGuard, RwLock,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };

@@ -1,6 +1,9 @@
 use std::{future::Future, sync::Arc};
 
-use super::{Challenge, Presented, Principal, Problem, ProblemCode};
+use super::{
+    Challenge, Presented, Principal, Problem, ProblemCode, RateLimited,
+    rate_limit_fields::{rate_limit_fields, rate_limited},
+};
 use crate::domain::verification::{Denial, GateDecision};
 
 /// The only port of the gate. It verifies a key and returns its principal.
@@ -9,7 +12,8 @@ use crate::domain::verification::{Denial, GateDecision};
 /// on the key and its account. It returns the key's tenant and scopes in the principal, and the
 /// gate compares them with the tenant and the scope that the route requires.
 ///
-/// The verdict may also depend on the tenant, the scope or the client's address in [`Presented`].
+/// The verdict may also depend on the tenant, the scopes, the cost or the client's address in
+/// [`Presented`].
 ///
 /// [The module](super) contains an example with its own implementation.
 pub trait KeyVerifier: Send + Sync + 'static {
@@ -40,19 +44,28 @@ pub struct Denied {
     /// The owner of the key, if the key is known. The log and the usage counts use it. No response
     /// contains it.
     pub principal: Option<Principal>,
+    /// The limits that refuse the request, if the reason is [`Denial::RateLimited`].
+    pub rate_limited: Option<Box<RateLimited>>,
 }
 
 impl Denied {
     /// Creates a denial of an unknown key.
     #[must_use]
     pub fn new(reason: Denial) -> Self {
-        Self { reason, principal: None }
+        Self { reason, principal: None, rate_limited: None }
     }
 
     /// Creates a denial of a known key.
     #[must_use]
     pub fn of(principal: Principal, reason: Denial) -> Self {
-        Self { reason, principal: Some(principal) }
+        Self { reason, principal: Some(principal), rate_limited: None }
+    }
+
+    /// Creates a denial of a request that is over a rate limit.
+    #[must_use]
+    pub fn rate_limited(principal: Principal, limited: RateLimited) -> Self {
+        let rate_limited = Some(Box::new(limited));
+        Self { reason: Denial::RateLimited, principal: Some(principal), rate_limited }
     }
 }
 
@@ -69,6 +82,19 @@ impl<V: KeyVerifier> KeyVerifier for Arc<V> {
 impl From<Denial> for Denied {
     fn from(reason: Denial) -> Self {
         Self::new(reason)
+    }
+}
+
+impl From<Denied> for Problem {
+    /// Returns the response to the client. A refusal by a rate limit names the limit.
+    fn from(denied: Denied) -> Self {
+        match denied.rate_limited {
+            Some(limited) => {
+                let problem = rate_limited(&limited);
+                rate_limit_fields(&limited.states).into_iter().fold(problem, Self::header)
+            }
+            None => denied.reason.into(),
+        }
     }
 }
 
@@ -90,6 +116,7 @@ impl From<Denial> for Problem {
                 ProblemCode::AccountSuspended,
                 "The API key is live, but its account is suspended. Contact the issuer of the key.",
             ),
+            Denial::RateLimited => rate_limited(&RateLimited::new(Vec::new(), None, Vec::new())),
             Denial::Unavailable => Self::unavailable(
                 "The API key could not be verified, and nothing was done. Send the request again.",
             ),

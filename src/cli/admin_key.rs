@@ -2,7 +2,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{database::Database, output::outln, tenant::find};
+use super::{
+    database::Database,
+    output::outln,
+    which_tenant::{WhichTenant, find},
+};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -10,7 +14,7 @@ use crate::{
         audit::Origin,
         id::AdminKeyId,
         permission::PermissionSet,
-        tenant::{Environment, Slug, Tenant},
+        tenant::Tenant,
         text::Name,
     },
     entropy,
@@ -30,16 +34,6 @@ pub enum AdminKeyCommand {
     /// Also ends the dashboard sessions that the key's links opened, and invalidates the key's
     /// unused links.
     Revoke(Revoke),
-}
-
-/// The tenant of the admin keys.
-#[derive(Args)]
-struct WhichTenant {
-    /// Name of the tenant
-    tenant: Slug,
-    /// Environment of the tenant, live or test
-    #[arg(long, default_value = "live")]
-    environment: Environment,
 }
 
 #[derive(Args)]

@@ -1,7 +1,7 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::{database::Database, local_url::local_url, output::outln, tenant::find};
+use super::{database::Database, local_url::local_url, output::outln, which_tenant::find};
 use crate::{
     config::{AddressArgs, DatabaseArgs},
     domain::{

@@ -17,6 +17,8 @@ mod output;
 mod reference;
 mod serve;
 mod tenant;
+mod tenant_limits;
+mod which_tenant;
 
 pub use command::Cli;
 pub use output::OutputClosed;

@@ -2,7 +2,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{database::Database, output::outln};
+use super::{database::Database, output::outln, tenant_limits::Limits, which_tenant::find};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -29,6 +29,13 @@ pub enum TenantCommand {
     List(List),
     /// Show one tenant and its policy
     Show(Show),
+    /// Show or change the rate limits of a tenant, and the defaults for its keys and accounts
+    ///
+    /// A rate limit is NAME=CALLS/WINDOW or NAME=CALLS/WINDOW@SCOPE. WINDOW is a number of seconds,
+    /// or a number followed by s, m, h or d. With a scope, the limit counts only calls that ask for
+    /// this scope or for a scope that it implies. A list has at most 8 limits. You can run this
+    /// command while the service runs. Once it has returned, every node applies the new limits.
+    Limits(Limits),
 }
 
 #[derive(Args)]
@@ -99,6 +106,7 @@ impl TenantCommand {
             Self::Create(create) => create.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
+            Self::Limits(limits) => limits.run().await,
         }
     }
 }
@@ -178,22 +186,6 @@ impl Show {
         }
         database.close().await
     }
-}
-
-/// Returns the tenant with this name, or an error that says what to do.
-pub async fn find(
-    database: &Database,
-    slug: &Slug,
-    environment: Environment,
-) -> anyhow::Result<std::sync::Arc<Tenant>> {
-    let found = database.store.find_tenant(slug, environment).await;
-    found.map_err(|error| match error {
-        StoreError::Refused(Refusal::NotFound) => anyhow::anyhow!(
-            "no tenant {slug} in environment {}. List the tenants with tollgate tenant list",
-            environment.as_str()
-        ),
-        other => other.into(),
-    })
 }
 
 fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {

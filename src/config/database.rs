@@ -63,10 +63,10 @@ pub struct DatabaseArgs {
     /// Maximum number of connections to the database for the requests of one node [default: twice
     /// the number of cores] [allowed: 1 to 1000]
     ///
-    /// A service opens up to fourteen more: five to look up keys, up to eight for purchases, and
-    /// one to receive notifications of changes. It does not start if Postgres allows fewer
-    /// connections. All nodes share the limits of Postgres, so these limits must allow the sum of
-    /// all nodes' connections.
+    /// A service opens up to 17 more: five to look up keys, three for rate limits, up to eight for
+    /// purchases, and one to receive notifications of changes. It does not start if Postgres allows
+    /// fewer connections. All nodes share the limits of Postgres, so these limits must allow the
+    /// sum of all nodes' connections.
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 

@@ -248,7 +248,8 @@ mod tests {
     fn every_invalid_filter_has_an_error() {
         let mut query = Form::parse(b"from=x&to=y&kind=z&key=key_1");
         read_filter(&mut query);
-        let wrong: Vec<_> = query.errors().iter().filter_map(|error| error.field).collect();
+        let wrong = query.errors().iter().filter_map(|error| error.field.as_deref());
+        let wrong: Vec<_> = wrong.collect();
         assert_eq!(wrong, ["from", "to", "key", "kind"]);
         let mut query = Form::parse(b"from=2026-11-02&to=2026-11-01");
         read_filter(&mut query);

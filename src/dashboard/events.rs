@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     key_fields,
@@ -80,6 +80,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::AccountCreate => "Account created",
         AuditAction::AccountSuspend => "Account suspended",
         AuditAction::AccountActivate => "Account reactivated",
+        AuditAction::AccountChange => "Account changed",
         AuditAction::AccountCredit => "Balance topped up",
         AuditAction::PurchaseRefund => "Purchase refunded",
         AuditAction::HoldVoid => "Hold voided",
@@ -93,6 +94,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::SessionCloseAll => "All sessions ended",
         // These events belong to no account, so no owner sees them.
         AuditAction::TenantCreate
+        | AuditAction::TenantLimitsChange
         | AuditAction::AdminKeyCreate
         | AuditAction::AdminKeyRevoke
         | AuditAction::DashboardChange => "Other event",
@@ -103,7 +105,7 @@ fn what(action: AuditAction) -> &'static str {
 fn details(action: AuditAction, detail: &Value, currency: &Currency) -> Vec<String> {
     let Some(members) = detail.as_object() else { return Vec::new() };
     let line = |(name, value): (&String, &Value)| match action {
-        AuditAction::ApiKeyChange => changed(name, value, currency),
+        AuditAction::ApiKeyChange | AuditAction::AccountChange => changed(name, value, currency),
         _ => member(name, value, currency),
     };
     members.iter().filter_map(line).collect()
@@ -131,7 +133,7 @@ fn member(name: &str, value: &Value, currency: &Currency) -> Option<String> {
     Some(format!("{label}: {}", shown(value, currency)))
 }
 
-/// Returns a line with the old and the new value of a key's setting.
+/// Returns a line with the old and the new value of a setting of a key or of the account.
 fn changed(name: &str, value: &Value, currency: &Currency) -> Option<String> {
     let label = label(name)?;
     match (value.get("from"), value.get("to")) {
@@ -189,20 +191,36 @@ fn amount(decimal: &str, currency: &Currency) -> String {
 fn shown(value: &Value, currency: &Currency) -> String {
     match value {
         Value::Null => "none".to_owned(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::String(text) => match Timestamp::parse(text) {
             Ok(at) => format::moment(at, None).words,
             Err(_) => text.clone(),
         },
         Value::Array(items) => {
-            items.iter().map(|item| shown(item, currency)).collect::<Vec<_>>().join(" ")
+            let separator = if items.iter().any(Value::is_object) { ", " } else { " " };
+            items.iter().map(|item| shown(item, currency)).collect::<Vec<_>>().join(separator)
         }
-        Value::Object(_) => match (value["amount"].as_str(), value["period"].as_str()) {
+        Value::Object(members) => match (value["amount"].as_str(), value["period"].as_str()) {
             (Some(decimal), Some("total")) => format!("{} in total", amount(decimal, currency)),
             (Some(decimal), Some(period)) => format!("{} per {period}", amount(decimal, currency)),
-            _ => value.to_string(),
+            _ => rate_limit(value).unwrap_or_else(|| owner_limits(members)),
         },
         other => other.to_string(),
     }
+}
+
+/// Describes a rate limit: `default: 1000 per 60 s`.
+fn rate_limit(limit: &Value) -> Option<String> {
+    let (name, calls) = (limit["name"].as_str()?, limit["limit"].as_u64()?);
+    let seconds = limit["window_seconds"].as_u64()?;
+    let scope = limit["scope"].as_str().map(|scope| format!(" for {scope}")).unwrap_or_default();
+    Some(format!("{name}: {calls} per {seconds} s{scope}"))
+}
+
+/// Describes the numbers of calls that the owner has chosen: `default: 10, orders: 5`.
+fn owner_limits(limits: &Map<String, Value>) -> String {
+    let limits = limits.iter().map(|(name, calls)| format!("{name}: {calls}"));
+    limits.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -236,6 +254,32 @@ mod tests {
                 "Spend limit: none → 5 TRX per day",
                 "Metadata: changed",
             ]
+        );
+    }
+
+    #[test]
+    fn changed_rate_limits_are_listed_in_words() {
+        let old = json!([{"name": "default", "limit": 9, "window_seconds": 60, "scope": null}]);
+        let new = json!([
+            {"name": "default", "limit": 1000, "window_seconds": 60, "scope": null},
+            {"name": "orders", "limit": 5, "window_seconds": 1, "scope": "orders:write"},
+        ]);
+        let detail = json!({
+            "rate_limits": {"from": old, "to": new},
+            "owner_rate_limits": {"from": null, "to": {"default": 10, "orders": 2}},
+        });
+        assert_eq!(
+            lines(AuditAction::ApiKeyChange, &detail),
+            [
+                "Rate limits: default: 9 per 60 s → default: 1000 per 60 s, orders: 5 per 1 s for \
+                 orders:write",
+                "Lower rate limits: none → default: 10, orders: 2",
+            ]
+        );
+        let detail = json!({"rate_limits": {"from": old, "to": []}});
+        assert_eq!(
+            lines(AuditAction::AccountChange, &detail),
+            ["Rate limits: default: 9 per 60 s → none"]
         );
     }
 

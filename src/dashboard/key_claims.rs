@@ -1,7 +1,7 @@
 //! Compares the claims of a form or a redirect about a key with the key's current state.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::session::Visitor;
@@ -15,11 +15,22 @@ use crate::{
 /// settings that it showed. A redirect carries the digest of the saved settings. Only this session
 /// can compute the digest.
 pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
-    let settings = json!([key.id, key.settings.audited(visitor.currency())]).to_string();
+    let mut settings = key.settings.audited(visitor.currency());
+    // This form does not contain the rate limits.
+    settings.retain(|name, _| !matches!(name.as_str(), "rate_limits" | "owner_rate_limits"));
+    digest(visitor, &json!([key.id, settings]))
+}
+
+/// Returns such a digest for the form that lowers rate limits.
+pub fn seen_limits(visitor: &Visitor, key: &ApiKey) -> String {
+    digest(visitor, &json!([key.id, key.settings.owner_limits.to_value()]))
+}
+
+fn digest(visitor: &Visitor, shown: &Value) -> String {
     let mut hasher = Sha256::new();
     hasher.update(b"tollgate seen\0");
     hasher.update(csrf_token(visitor.token()));
-    hasher.update(settings);
+    hasher.update(shown.to_string());
     URL_SAFE_NO_PAD.encode(hasher.finalize())
 }
 
@@ -31,6 +42,7 @@ pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
         "disabled" => live && !key.settings.enabled,
         "enabled" => live && key.settings.enabled && !visitor.is_suspended(),
         "changed" => live && query.text("seen") == seen(visitor, key),
+        "limits" => live && query.text("seen") == seen_limits(visitor, key),
         _ => false,
     }
 }

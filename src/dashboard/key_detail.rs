@@ -9,6 +9,7 @@ use super::{
     key_claims::is_done,
     key_fields::facts,
     key_in_path::KeyInPath,
+    limit_table::limit_table,
     pages::{
         frame::{FormError, Frame, Nav},
         holds::HoldTable,
@@ -136,6 +137,7 @@ async fn page(
         frame: Frame { title: key.settings.name.to_string(), ..frame },
         figures: usage.figures(visitor),
         charts: usage.charts(visitor),
+        limits: limit_table(state, visitor, key).await,
         holds: open_holds(state, visitor, key.id).await?,
         purchases,
         purchases_url: purchases_url(key.id),
@@ -187,6 +189,7 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
         rotated_from: link_to(state, visitor, key.rotated_from).await?,
         rotated_to: link_to(state, visitor, key.rotated_to).await?,
         can_change: may,
+        can_lower_limits: may && visitor.may_lower_limits(),
         can_disable: live && key.settings.enabled,
         can_enable: may && !key.settings.enabled,
         can_rotate: may && key.rotated_to.is_none(),

@@ -9,6 +9,7 @@ use crate::{
         amount::{Amount, Currency},
         key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, ExpiryError},
+        rate_limit::{LimitName, OwnerLimits},
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
@@ -24,6 +25,9 @@ use crate::{
 
 /// The lifetimes that the form offers, in days.
 pub const LIFETIMES: [i64; 4] = [30, 90, 180, 365];
+
+/// The beginning of the names of fields for rate limits. The name of the limit follows.
+const LIMIT_FIELD: &str = "calls-";
 
 /// The parsed fields of a key form.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,6 +96,8 @@ impl From<KeyInput> for KeySettings {
             },
             enabled: true,
             spend_limit: input.spend_limit,
+            rate_limits: None,
+            owner_limits: OwnerLimits::default(),
             metadata: Metadata::default(),
         }
     }
@@ -135,9 +141,21 @@ pub fn label(name: &str) -> Option<&'static str> {
         "expires_on" => "Last day",
         "enabled" => "Enabled",
         "spend_limit" | "limit_amount" | "limit_period" => "Spend limit",
+        "rate_limits" => "Rate limits",
+        "owner_rate_limits" => "Lower rate limits",
         "metadata" => "Metadata",
         _ => return None,
     })
+}
+
+/// Returns the field with the owner's number for a rate limit.
+pub fn limit_field(name: &LimitName) -> String {
+    format!("{LIMIT_FIELD}{name}")
+}
+
+/// Returns the name of the rate limit whose number this field contains.
+pub fn limit_of_field(field: &str) -> Option<&str> {
+    field.strip_prefix(LIMIT_FIELD)
 }
 
 /// Returns the settings that a key's page lists as labels and texts.
@@ -296,7 +314,8 @@ mod tests {
         ];
         for (text, wrong) in cases {
             let (fields, form) = read(text);
-            let invalid: Vec<_> = form.errors().iter().filter_map(|error| error.field).collect();
+            let invalid = form.errors().iter().filter_map(|error| error.field.as_deref());
+            let invalid: Vec<_> = invalid.collect();
             assert_eq!((fields, &invalid[..]), (None, wrong), "{text}");
         }
     }
@@ -305,7 +324,7 @@ mod tests {
     fn every_setting_and_every_invalid_field_has_a_label() {
         let (fields, form) = read("access=custom&expires=date&limit_amount=x");
         assert!(fields.is_none() && form.errors().len() > 3);
-        let invalid = form.errors().iter().filter_map(|error| error.field);
+        let invalid = form.errors().iter().filter_map(|error| error.field.as_deref());
         let (fields, _) = read("name=a&access=read&expires=never");
         let settings = KeySettings::from(fields.expect("valid fields"));
         let audited = settings.audited(&Currency::new("TRX", 6).expect("a currency"));

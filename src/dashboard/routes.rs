@@ -9,8 +9,8 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    assets, balance, brand, change_key, compromise, entry, failures, holds, key_detail, keys,
-    new_key, purchases, rotate, security_log,
+    assets, balance, brand, change_key, compromise, entry, failures, holds, key_detail, key_limits,
+    keys, new_key, purchases, rotate, security_log,
     session::{self, Needs},
     sign_in,
 };
@@ -94,6 +94,7 @@ fn key_pages() -> Router<AppState> {
         .route("/keys/new", get(new_key::ask).post(new_key::create))
         .route("/keys/{key_id}", get(key_detail::get))
         .route("/keys/{key_id}/edit", get(change_key::ask).post(change_key::change))
+        .route("/keys/{key_id}/limits", get(key_limits::ask).post(key_limits::lower))
         .route("/keys/{key_id}/disable", post(keys::disable))
         .route("/keys/{key_id}/enable", post(keys::enable))
         .route("/keys/{key_id}/rotate", get(rotate::ask).post(rotate::rotate))

@@ -122,6 +122,11 @@ impl Visitor {
         self.session.rights.has(right)
     }
 
+    /// Whether the platform allows owners to lower the rate limits of their keys.
+    pub fn may_lower_limits(&self) -> bool {
+        self.settings.owner_rate_limits
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.session.account_status == AccountStatus::Suspended
     }
@@ -191,18 +196,18 @@ pub fn first_page(rights: DashboardRights) -> &'static str {
 /// Returns the errors of a form, for the summary above it.
 pub fn form_errors(form: &Form) -> Vec<FormError> {
     let errors = form.errors().iter().map(|error| FormError {
-        field: error.field,
-        label: error.field.and_then(field_label),
+        field: error.field.clone(),
+        label: error.field.as_deref().and_then(field_label),
         text: error.message.clone(),
     });
     errors.collect()
 }
 
-fn field_label(field: &str) -> Option<&'static str> {
-    if let Some(setting) = key_fields::label(field) {
-        return Some(setting);
+fn field_label(field: &str) -> Option<String> {
+    if let Some(limit) = key_fields::limit_of_field(field) {
+        return Some(format!("Limit {limit}"));
     }
-    Some(match field {
+    let label = match field {
         "reason" => "Reason",
         "since" => "Since",
         "from" => "From",
@@ -210,8 +215,9 @@ fn field_label(field: &str) -> Option<&'static str> {
         "key" => "Key",
         "kind" => "Kind",
         "address" => "Address",
-        _ => return None,
-    })
+        _ => key_fields::label(field)?,
+    };
+    Some(label.to_owned())
 }
 
 /// Without a live session, a page redirects to the signed-out page. A form gets the text of that

@@ -9,6 +9,7 @@ use crate::{
         amount::Currency,
         id::KeyId,
         lifecycle::KeyStatus,
+        rate_limit::{CallLimit, WindowSeconds},
         spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -72,6 +73,25 @@ pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
 }
 
+/// Describes the number of calls of a rate limit, such as "1,000 calls".
+pub fn calls_words(calls: CallLimit) -> String {
+    let noun = if calls.get() == 1 { "call" } else { "calls" };
+    format!("{} {noun}", format::count(i64::from(calls.get())))
+}
+
+/// Describes the window of a rate limit in the largest unit that divides it, such as "per minute"
+/// or "per 90 seconds".
+pub fn window_words(window: WindowSeconds) -> String {
+    let seconds = window.get();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let exact = units.into_iter().find(|(length, _)| seconds.is_multiple_of(*length));
+    let (length, unit) = exact.expect("every window is a whole number of seconds");
+    match seconds / length {
+        1 => format!("per {unit}"),
+        number => format!("per {} {unit}s", format::count(i64::from(number))),
+    }
+}
+
 /// Returns a table of purchases. An empty table shows `empty`, and `next_url` links to older
 /// purchases.
 pub fn purchase_table(
@@ -133,6 +153,28 @@ mod tests {
     fn environment_variable_is_named_after_the_slug() {
         assert_eq!(variable_of("tronagg"), "TRONAGG_API_KEY");
         assert_eq!(variable_of("trade-tally2"), "TRADE_TALLY2_API_KEY");
+    }
+
+    #[test]
+    fn window_of_a_rate_limit_is_described_in_the_largest_exact_unit() {
+        for (seconds, words) in [
+            (1, "per second"),
+            (59, "per 59 seconds"),
+            (60, "per minute"),
+            (90, "per 90 seconds"),
+            (120, "per 2 minutes"),
+            (3_600, "per hour"),
+            (3_660, "per 61 minutes"),
+            (7_201, "per 7,201 seconds"),
+            (86_400, "per day"),
+            (90_000, "per 25 hours"),
+            (2_678_400, "per 31 days"),
+        ] {
+            let window = WindowSeconds::try_from(seconds).expect("a window");
+            assert_eq!(window_words(window), words);
+        }
+        let words = |calls: i64| calls_words(CallLimit::try_from(calls).expect("a number"));
+        assert_eq!([words(1), words(1_000)], ["1 call", "1,000 calls"]);
     }
 
     #[test]

@@ -79,6 +79,8 @@ text_enum! {
     pub enum AuditAction {
         /// An operator created a tenant, which is a platform in one environment.
         TenantCreate = "tenant.create",
+        /// The rate limits of a tenant changed, or the defaults for its keys or accounts.
+        TenantLimitsChange = "tenant.limits_change",
         /// A new admin key was created for a tenant's backend.
         AdminKeyCreate = "admin_key.create",
         /// An admin key was revoked.
@@ -89,6 +91,8 @@ text_enum! {
         AccountSuspend = "account.suspend",
         /// A suspended account was activated. Its keys are accepted again.
         AccountActivate = "account.activate",
+        /// The settings of an account changed.
+        AccountChange = "account.change",
         /// The balance of an account was topped up.
         AccountCredit = "account.credit",
         /// A purchase was refunded to the balance, in full or in part.
@@ -148,9 +152,11 @@ impl AuditTarget {
             AuditAction::PurchaseRefund => Some(Self::Refund(RefundId::from_uuid(id))),
             AuditAction::HoldVoid => Some(Self::Hold(HoldId::from_uuid(id))),
             AuditAction::TenantCreate
+            | AuditAction::TenantLimitsChange
             | AuditAction::AccountCreate
             | AuditAction::AccountSuspend
             | AuditAction::AccountActivate
+            | AuditAction::AccountChange
             | AuditAction::DashboardChange
             | AuditAction::DashboardLinkCreate
             | AuditAction::SessionOpen

@@ -112,6 +112,8 @@ pub struct DashboardSettings {
     pub return_origins: ReturnOrigins,
     /// Whether the owner of a wallet may sign in. Off by default.
     pub wallet_sign_in: WalletSignIn,
+    /// Whether the owner of an account may lower the rate limits of its keys. `false` by default.
+    pub owner_rate_limits: bool,
 }
 
 impl DashboardSettings {

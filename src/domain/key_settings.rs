@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{
     amount::Currency,
     lifecycle::Expiry,
+    rate_limit::{OwnerLimits, RateLimits},
     scope::ScopeSet,
     spend_limit::SpendLimit,
     text::{Metadata, Name},
@@ -25,6 +26,10 @@ pub struct KeySettings {
     pub enabled: bool,
     /// The spend limit. `None` means that the key can spend the whole balance.
     pub spend_limit: Option<SpendLimit>,
+    /// The rate limits of the key. `None` means that only the tenant's defaults apply.
+    pub rate_limits: Option<RateLimits>,
+    /// The lower numbers of calls that the account's owner has chosen.
+    pub owner_limits: OwnerLimits,
     /// The tenant's own data, which the service does not interpret.
     pub metadata: Metadata,
 }
@@ -42,6 +47,11 @@ pub struct KeyChange {
     pub enabled: Option<bool>,
     /// The new spend limit. `Some(None)` removes the limit.
     pub spend_limit: Option<Option<SpendLimit>>,
+    /// The new rate limits, which replace all old ones. `Some(None)` removes them, so that only the
+    /// tenant's defaults apply.
+    pub rate_limits: Option<Option<RateLimits>>,
+    /// The new numbers of the account's owner, which replace all old ones.
+    pub owner_limits: Option<OwnerLimits>,
     /// The new metadata, which replaces all of the old metadata.
     pub metadata: Option<Metadata>,
 }
@@ -72,35 +82,72 @@ impl KeySettings {
         differences
     }
 
-    fn members(&self, currency: &Currency) -> [(&'static str, Value); 5] {
+    fn members(&self, currency: &Currency) -> [(&'static str, Value); 7] {
         // Metadata is the tenant's own data, so events do not contain it.
-        let Self { name, scopes, expires_at, enabled, spend_limit, metadata: _ } = self;
+        let Self {
+            name,
+            scopes,
+            expires_at,
+            enabled,
+            spend_limit,
+            rate_limits,
+            owner_limits,
+            metadata: _,
+        } = self;
         let limit = spend_limit.map(|limit| {
             let amount = currency.format(limit.amount.minor_units());
             json!({"amount": amount, "period": limit.period})
         });
+        let owner = (!owner_limits.is_empty()).then(|| owner_limits.to_value());
         [
             ("name", json!(name.as_str())),
             ("scopes", json!(scopes.to_strings())),
             ("expires_at", json!(expires_at)),
             ("enabled", json!(enabled)),
             ("spend_limit", json!(limit)),
+            ("rate_limits", json!(rate_limits.as_ref().map(RateLimits::to_value))),
+            ("owner_rate_limits", json!(owner)),
         ]
     }
 }
 
 impl KeyChange {
-    /// Whether the change can affect the result of a verification without a charge.
+    /// Whether the change can affect the result of a verification without a charge, apart from rate
+    /// limits.
     #[must_use]
     pub fn touches_verdict(&self) -> bool {
-        let Self { name: _, scopes, expiry, enabled, spend_limit: _, metadata: _ } = self;
+        let Self {
+            name: _,
+            scopes,
+            expiry,
+            enabled,
+            spend_limit: _,
+            rate_limits: _,
+            owner_limits: _,
+            metadata: _,
+        } = self;
         scopes.is_some() || expiry.is_some() || enabled.is_some()
+    }
+
+    /// Whether the change can affect the rate limits of the key.
+    #[must_use]
+    pub fn touches_rate_limits(&self) -> bool {
+        self.rate_limits.is_some() || self.owner_limits.is_some()
     }
 
     /// Returns the settings after this change.
     #[must_use]
     pub fn applied_to(&self, old: &KeySettings) -> KeySettings {
-        let Self { name, scopes, expiry, enabled, spend_limit, metadata } = self.clone();
+        let Self {
+            name,
+            scopes,
+            expiry,
+            enabled,
+            spend_limit,
+            rate_limits,
+            owner_limits,
+            metadata,
+        } = self.clone();
         KeySettings {
             name: name.unwrap_or_else(|| old.name.clone()),
             scopes: scopes.unwrap_or_else(|| old.scopes.clone()),
@@ -110,6 +157,8 @@ impl KeyChange {
             },
             enabled: enabled.unwrap_or(old.enabled),
             spend_limit: spend_limit.unwrap_or(old.spend_limit),
+            rate_limits: rate_limits.unwrap_or_else(|| old.rate_limits.clone()),
+            owner_limits: owner_limits.unwrap_or_else(|| old.owner_limits.clone()),
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
         }
     }

@@ -42,6 +42,7 @@ pub(crate) mod misspelling;
 pub mod permission;
 #[cfg(feature = "server")]
 pub mod purchase;
+pub mod rate_limit;
 #[cfg(feature = "server")]
 pub mod refund;
 #[cfg(feature = "server")]

@@ -21,6 +21,8 @@ text_enum! {
         AccountSuspended = "account_suspended",
         /// The key lacks a scope that the request needs.
         InsufficientScope = "insufficient_scope",
+        /// The request was over a rate limit.
+        RateLimited = "rate_limited",
     }
 }
 

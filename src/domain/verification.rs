@@ -22,6 +22,8 @@ text_enum! {
         Disabled = "disabled",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "account_suspended",
+        /// The key is accepted, but the request is over a rate limit.
+        RateLimited = "rate_limited",
         /// The key could not be looked up, so there is no verdict.
         Unavailable = "unavailable",
     }
@@ -44,6 +46,8 @@ text_enum! {
         AccountSuspended = "ACCOUNT_SUSPENDED",
         /// The key lacks a scope that the verification requires.
         InsufficientScope = "INSUFFICIENT_SCOPE",
+        /// The call is over a rate limit of the key, of its account or of the tenant.
+        RateLimited = "RATE_LIMITED",
         /// The charge is larger than the available balance.
         InsufficientBalance = "INSUFFICIENT_BALANCE",
         /// The charge is larger than the rest of the key's spend limit.
@@ -66,6 +70,7 @@ impl TryFrom<Denial> for VerificationCode {
             Denial::Expired => Ok(Self::Expired),
             Denial::Disabled => Ok(Self::Disabled),
             Denial::AccountSuspended => Ok(Self::AccountSuspended),
+            Denial::RateLimited => Ok(Self::RateLimited),
             Denial::Unavailable => Err(NoVerdict),
         }
     }
@@ -86,6 +91,7 @@ impl VerificationCode {
             Self::Disabled => GateDecision::Denied(Denial::Disabled),
             Self::AccountSuspended => GateDecision::Denied(Denial::AccountSuspended),
             Self::InsufficientScope => GateDecision::InsufficientScope,
+            Self::RateLimited => GateDecision::Denied(Denial::RateLimited),
         }
     }
 
@@ -101,7 +107,8 @@ impl VerificationCode {
             | Self::Expired
             | Self::Disabled
             | Self::AccountSuspended
-            | Self::InsufficientScope => self.decision().reason().unwrap_or("valid"),
+            | Self::InsufficientScope
+            | Self::RateLimited => self.decision().reason().unwrap_or("valid"),
         }
     }
 }
@@ -150,6 +157,7 @@ impl GateDecision {
                 | Denial::Expired
                 | Denial::Disabled
                 | Denial::AccountSuspended
+                | Denial::RateLimited
                 | Denial::Unavailable,
             )
             | Self::WrongTenant
@@ -169,6 +177,7 @@ impl GateDecision {
             Self::Denied(Denial::Expired) => Some(UsageOutcome::Expired),
             Self::Denied(Denial::Disabled) => Some(UsageOutcome::Disabled),
             Self::Denied(Denial::AccountSuspended) => Some(UsageOutcome::AccountSuspended),
+            Self::Denied(Denial::RateLimited) => Some(UsageOutcome::RateLimited),
             Self::Denied(Denial::Malformed | Denial::NotFound | Denial::Unavailable)
             | Self::Missing
             | Self::Conflicting

@@ -10,7 +10,7 @@ use utoipa_axum::{
 use super::api::{
     admin_key::{
         accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
-        dashboard_settings, holds as account_holds, ledger, purchases as account_purchases,
+        dashboard_settings, holds as account_holds, ledger, limits, purchases as account_purchases,
         refunds, usage, verify,
     },
     api_key::{authorize, holds, me, purchases},
@@ -34,6 +34,8 @@ enum Guard {
     /// An API key of any tenant. The routes write through their own queues, so they need no limit
     /// on requests in flight.
     ApiKey(Option<Scope>),
+    /// The same, and each request is charged to the rate limits of the key.
+    ChargedApiKey(Option<Scope>),
     /// An API key of any tenant, with a limit on requests in flight. Routes that use the shared
     /// connections to the database need this limit.
     BoundApiKey(Option<Scope>),
@@ -87,7 +89,7 @@ pub fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn route_groups() -> Vec<Guarded> {
-    use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, BoundApiKey, Open};
+    use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, BoundApiKey, ChargedApiKey, Open};
     use Permission::{Accounts, Audit, Credits, Dashboard, Keys, Verify};
     let group = OpenApiRouter::<AppState>::new;
     vec![
@@ -95,12 +97,12 @@ fn route_groups() -> Vec<Guarded> {
         (ApiKeyOfTenantInPath, group().routes(authorize_by_any_method())),
         (BoundApiKey(None), group().routes(routes!(me::get))),
         (
+            ChargedApiKey(Some(Scope::purchases_write())),
+            group().routes(routes!(purchases::create)).routes(routes!(holds::create)),
+        ),
+        (
             ApiKey(Some(Scope::purchases_write())),
-            group()
-                .routes(routes!(purchases::create))
-                .routes(routes!(holds::create))
-                .routes(routes!(holds::capture))
-                .routes(routes!(holds::void)),
+            group().routes(routes!(holds::capture)).routes(routes!(holds::void)),
         ),
         (
             BoundApiKey(Some(Scope::purchases_read())),
@@ -114,7 +116,8 @@ fn route_groups() -> Vec<Guarded> {
             AdminKey(Accounts),
             group()
                 .routes(routes!(accounts::put, accounts::get, accounts::patch))
-                .routes(routes!(accounts::list)),
+                .routes(routes!(accounts::list))
+                .routes(routes!(limits::get, limits::patch)),
         ),
         (
             AdminKey(Accounts),
@@ -173,7 +176,7 @@ impl Guard {
     fn requirement(&self) -> Option<SecurityRequirement> {
         match self {
             Self::Open => None,
-            Self::ApiKey(scope) | Self::BoundApiKey(scope) => {
+            Self::ApiKey(scope) | Self::ChargedApiKey(scope) | Self::BoundApiKey(scope) => {
                 let scopes = scope.iter().map(ToString::to_string);
                 Some(SecurityRequirement::new("api_key", scopes))
             }
@@ -192,15 +195,17 @@ impl Guard {
         state: &AppState,
         in_flight: &InFlight,
     ) -> OpenApiRouter<AppState> {
+        let gate = |state: &AppState, scope| {
+            let gate = ApiKeyLayer::for_every_tenant(state.verifier.clone());
+            match scope {
+                Some(scope) => gate.require_scope(scope),
+                None => gate,
+            }
+        };
         match self {
             Self::Open | Self::ApiKeyOfTenantInPath => routes,
-            Self::ApiKey(scope) => {
-                let gate = ApiKeyLayer::for_every_tenant(state.verifier.clone());
-                routes.route_layer(match scope {
-                    Some(scope) => gate.require_scope(scope),
-                    None => gate,
-                })
-            }
+            Self::ApiKey(scope) => routes.route_layer(gate(state, scope).without_charge()),
+            Self::ChargedApiKey(scope) => routes.route_layer(gate(state, scope)),
             // The last layer is the outermost.
             Self::BoundApiKey(scope) => {
                 let bound = middleware::from_fn_with_state(in_flight.clone(), in_flight::bound);

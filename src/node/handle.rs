@@ -6,12 +6,13 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{held_session::HeldSession, keeper, lookup::StoreLookup};
+use super::{held_session::HeldSession, keeper::Keeper, lookup::StoreLookup};
 use crate::{
     auth::{Denial, LeasedVerifier, NoVerdict, Presented, Verdict},
     clock,
     domain::server::ServerId,
-    store::{NodeLease, Store},
+    limits::Limiter,
+    store::{Affected, NodeLease, Store},
 };
 
 /// Pause before the node looks up a key again, after a server responded that did not grant the
@@ -38,6 +39,7 @@ impl Default for NodeSettings {
 #[derive(Clone)]
 pub struct Node {
     store: Arc<Store>,
+    limiter: Arc<Limiter>,
     verifier: Arc<LeasedVerifier<StoreLookup>>,
     session: Arc<HeldSession>,
     lease: Duration,
@@ -52,14 +54,17 @@ impl Node {
     /// If the store already belongs to a node.
     #[must_use]
     pub fn new(store: Arc<Store>, settings: NodeSettings) -> Self {
-        let verifier = StoreLookup::new(Arc::clone(&store));
+        let limiter = Limiter::new(Arc::clone(&store), clock::since_boot);
+        let verifier = StoreLookup::new(Arc::clone(&store), Arc::clone(&limiter));
         let verifier = LeasedVerifier::new(verifier, settings.cache_entries, clock::since_boot);
         let verifier = Arc::new(verifier);
         // The reference is weak, because the verifier owns the store.
         let applied = Arc::downgrade(&verifier);
-        store.on_change(move |tag| {
-            if let Some(verifier) = applied.upgrade() {
-                verifier.invalidate(tag);
+        store.on_change(move |affected| {
+            let Some(verifier) = applied.upgrade() else { return };
+            match affected {
+                Affected::Key(tag) => verifier.invalidate(tag),
+                Affected::Everything => verifier.clear(),
             }
         });
         let session = Arc::<HeldSession>::default();
@@ -71,7 +76,7 @@ impl Node {
                 }
             });
         });
-        Self { store, verifier, session, lease: settings.lease }
+        Self { store, limiter, verifier, session, lease: settings.lease }
     }
 
     /// Verifies a key. If the node holds no lease, waits for one. The time limit of this wait is
@@ -110,14 +115,20 @@ impl Node {
         &self.verifier
     }
 
+    /// Returns the rate limits of this node.
+    #[must_use]
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.limiter
+    }
+
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.store
     }
 
-    /// Keeps the lease until `stop` is ready, then releases the lease, so that changes no longer
-    /// wait for this node. After this call, the store uses only results from the server that
-    /// granted the lease.
+    /// Keeps the lease until `stop` is ready, then returns the shares of rate limits and releases
+    /// the lease, so that changes no longer wait for this node. After this call, the store uses
+    /// only results from the server that granted the lease.
     ///
     /// # Panics
     ///
@@ -128,7 +139,16 @@ impl Node {
             session: Arc::clone(&self.session),
         });
         async move {
-            keeper::keep(&self.store, &self.verifier, &self.session, self.lease, stop).await;
+            let Self { store, limiter, verifier, session, lease } = self;
+            let stop = async {
+                stop.await;
+                limiter.return_all().await;
+            };
+            let keeper = Keeper { store: &store, limiter: &limiter, verifier: &verifier };
+            tokio::select! {
+                () = keeper.keep(&session, lease, stop) => {}
+                never = Arc::clone(&limiter).run() => match never {},
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{StoreLookup, held_session::HeldSession, lost_tail::LostTail};
 use crate::{
     auth::LeasedVerifier,
     clock, entropy,
+    limits::Limiter,
     store::{ChangeId, NodeSession, Notice, Store, StoreError},
 };
 
@@ -33,67 +34,68 @@ const SUPERSEDED: &str = "the promotion of another server deposed the server of 
 
 type Verifier = LeasedVerifier<StoreLookup>;
 
-/// Keeps the lease until `stop` is ready, then releases it.
-pub(super) async fn keep(
-    store: &Arc<Store>,
-    verifier: &Verifier,
-    held: &HeldSession,
-    lease: Duration,
-    stop: impl Future<Output = ()>,
-) {
-    let mut stop = pin!(stop);
-    let mut session = None;
-    let mut told = false;
-    let mut tail = LostTail::new(store);
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let Err(lost) = tokio::select! {
-            lost = hold(store, verifier, held, lease, &mut session, &mut told, &mut tail) => lost,
-            () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
-            never = store.watch_hosts() => match never {},
-            () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
-            () = &mut stop => break,
+/// What the changes and recalls of other nodes affect on this node.
+#[derive(Clone, Copy)]
+pub(super) struct Keeper<'a> {
+    pub store: &'a Arc<Store>,
+    pub limiter: &'a Limiter,
+    pub verifier: &'a Verifier,
+}
+
+impl Keeper<'_> {
+    /// Keeps the lease until `stop` is ready, then releases it.
+    pub async fn keep(self, held: &HeldSession, lease: Duration, stop: impl Future<Output = ()>) {
+        let Self { store, verifier, .. } = self;
+        let mut stop = pin!(stop);
+        let mut session = None;
+        let mut told = false;
+        let mut tail = LostTail::new(store);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Err(lost) = tokio::select! {
+                lost = hold(self, held, lease, &mut session, &mut told, &mut tail) => lost,
+                () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
+                never = store.watch_hosts() => match never {},
+                () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
+                () = &mut stop => break,
+            };
+            session = None;
+            // The lease stays valid until it ends. Until then, every change waits for this node.
+            if !told {
+                told = true;
+                pause = FIRST_PAUSE;
+                let error = &lost as &dyn std::error::Error;
+                warn!(error, "the lease cannot be renewed. After it ends, the node accepts no key");
+            }
+            tokio::select! {
+                () = sleep(entropy::jittered(pause)) => {}
+                () = &mut stop => break,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        // The lease must end first, because no change waits for this node after its row is deleted.
+        verifier.end_lease();
+        let left = match &mut session {
+            Some(session) => leave(self, session).await.is_ok(),
+            None => false,
         };
-        session = None;
-        // The lease stays valid until it ends. Until then, every change waits for this node.
-        if !told {
-            told = true;
-            pause = FIRST_PAUSE;
-            let error = &lost as &dyn std::error::Error;
-            warn!(error, "the lease cannot be renewed. After it ends, the node accepts no key");
+        if !left && let Err(error) = store.leave().await {
+            let error = &error as &dyn std::error::Error;
+            warn!(error, "the lease could not be released. Changes wait until it ends");
         }
-        tokio::select! {
-            () = sleep(entropy::jittered(pause)) => {}
-            () = &mut stop => break,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    // The lease must end first, because no change waits for this node after its row is deleted.
-    verifier.end_lease();
-    let left = match &mut session {
-        Some(session) => leave(store, verifier, session).await.is_ok(),
-        None => false,
-    };
-    if !left && let Err(error) = store.leave().await {
-        let error = &error as &dyn std::error::Error;
-        warn!(error, "the lease could not be released. Changes wait until it ends");
     }
 }
 
 /// Deletes the row of this node. Then acknowledges the changes whose transactions still found the
 /// row.
-async fn leave(
-    store: &Store,
-    verifier: &Verifier,
-    session: &mut NodeSession,
-) -> Result<(), StoreError> {
+async fn leave(keeper: Keeper<'_>, session: &mut NodeSession) -> Result<(), StoreError> {
     let until = Instant::now() + session.limit();
     let number = session.leave().await?;
     loop {
         let Ok(notice) = timeout_at(until, session.next()).await else {
             return Err(StoreError::Unavailable("the last notifications did not arrive".into()));
         };
-        let heard = apply(store, verifier, session, notice?);
+        let heard = apply(keeper, session, notice?);
         if !heard.applied.is_empty() {
             session.acknowledge(&heard.applied).await?;
         }
@@ -105,14 +107,14 @@ async fn leave(
 
 /// Holds the lease with a session until the session fails.
 async fn hold(
-    store: &Store,
-    verifier: &Verifier,
+    keeper: Keeper<'_>,
     held: &HeldSession,
     lease: Duration,
     session: &mut Option<NodeSession>,
     told: &mut bool,
     tail: &mut LostTail,
 ) -> Result<Infallible, StoreError> {
+    let Keeper { store, verifier, .. } = keeper;
     let mut opened = store.open_session(lease).await?;
     // The cache may have missed changes while no session listened. It is cleared only after the new
     // session listens, because a row that was read earlier could be stale.
@@ -133,7 +135,7 @@ async fn hold(
         // keep arriving.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
-                Ok(notice) => apply(store, verifier, session, notice?),
+                Ok(notice) => apply(keeper, session, notice?),
                 Err(_) if granted => break,
                 Err(_) => {
                     return Err(StoreError::Unavailable(
@@ -171,7 +173,8 @@ struct Heard {
 }
 
 /// Applies a notification, and all further notifications that have already arrived.
-fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
+fn apply(keeper: Keeper<'_>, session: &mut NodeSession, first: Notice) -> Heard {
+    let Keeper { store, limiter, verifier } = keeper;
     let mut heard = Heard::default();
     let mut next = Some(first);
     while let Some(notice) = next {
@@ -186,6 +189,11 @@ fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: N
                 store.forget_tenants();
                 verifier.clear();
                 heard.applied.extend(acknowledge);
+            }
+            Notice::Recalled { tags, acknowledge } => {
+                if limiter.answer_recall(&tags, acknowledge) {
+                    heard.applied.extend(acknowledge);
+                }
             }
             Notice::Renewed(number) => heard.renewal = Some(number),
         }

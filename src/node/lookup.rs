@@ -6,15 +6,17 @@ use std::sync::{
 use tracing::{info, warn};
 
 use crate::{
-    auth::{Denial, Denied, KeyLookup, Presented, Principal, PrincipalParts, Verdict},
+    auth::{Denial, Denied, KeyLimits, KeyLookup, Presented, Principal, PrincipalParts, Verdict},
     clock,
     domain::{server::ServerId, tenant::Tenant},
+    limits::Limiter,
     store::{KeyRead, Store, StoreError, Verification},
 };
 
 /// Looks up a key in the database by its SHA-256.
 pub struct StoreLookup {
     store: Arc<Store>,
+    limiter: Arc<Limiter>,
     /// The time since boot, in seconds, at which the last failure was logged. 0 means that no
     /// failure is known.
     failing_since: AtomicU64,
@@ -22,8 +24,27 @@ pub struct StoreLookup {
 
 impl StoreLookup {
     #[must_use]
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store, failing_since: AtomicU64::new(0) }
+    pub fn new(store: Arc<Store>, limiter: Arc<Limiter>) -> Self {
+        Self { store, limiter, failing_since: AtomicU64::new(0) }
+    }
+
+    fn judge(&self, tenant: &Tenant, verification: Verification) -> Verdict {
+        let limits = self.limiter.limits_of(&verification.limits);
+        let principal = Principal::new(
+            PrincipalParts::new(
+                tenant.slug.clone(),
+                tenant.environment,
+                verification.account,
+                verification.key_id,
+                verification.scopes,
+            )
+            .expiring(verification.expires_at)
+            .limited(limits.map(|limits| limits as Arc<dyn KeyLimits>)),
+        );
+        match verification.verdict {
+            Ok(()) => Ok(principal),
+            Err(reason) => Err(Denied::of(principal, reason)),
+        }
     }
 
     /// Logs the cause of the first failure, because the denial does not contain it. During an
@@ -64,27 +85,10 @@ impl KeyLookup for StoreLookup {
             self.answered();
         }
         match read {
-            Ok(KeyRead::Found(verification)) => Some(judge(&tenant, verification)),
+            Ok(KeyRead::Found(verification)) => Some(self.judge(&tenant, verification)),
             Ok(KeyRead::NotFound) => Some(Err(Denial::NotFound.into())),
             Ok(KeyRead::OtherServer) => None,
             Err(error) => Some(Err(self.unavailable(&error))),
         }
-    }
-}
-
-fn judge(tenant: &Tenant, verification: Verification) -> Verdict {
-    let principal = Principal::new(
-        PrincipalParts::new(
-            tenant.slug.clone(),
-            tenant.environment,
-            verification.account,
-            verification.key_id,
-            verification.scopes,
-        )
-        .expiring(verification.expires_at),
-    );
-    match verification.verdict {
-        Ok(()) => Ok(principal),
-        Err(reason) => Err(Denied::of(principal, reason)),
     }
 }

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "d6ecf2bc48c88ab3fd725105a34927c1b646fdaacf6f4cacd71845aa5d632ca9";
+const DIGEST: &str = "da57d267c5627d27fb5e5bb9e5c782f3b26250244fa2c52b5390b6f6731854fb";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

@@ -35,7 +35,17 @@ text_enum! {
         AdminKey = "admin_key",
         /// Dashboard sessions or unused links.
         Sessions = "sessions",
+        /// Rate limits of API keys. A change without a list of keys affects all keys of the tenant.
+        Limits = "limits",
     }
+}
+
+/// The cached data that a change affects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Affected {
+    Key(KeyTag),
+    /// All API keys of a tenant. A node applies this by dropping all cached data.
+    Everything,
 }
 
 /// The id of a change. Other nodes acknowledge the change with this id.
@@ -54,7 +64,7 @@ pub(super) struct Changes {
     pub under_way: Mutex<HashMap<u64, HashSet<NodeId>>>,
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
-    pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
+    pub apply_here: OnceLock<Box<dyn Fn(Affected) + Send + Sync>>,
     /// The callback for commits of this node. Its argument is the server on which the node has
     /// committed a change.
     pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
@@ -81,7 +91,7 @@ pub(super) struct NodeRow {
 #[must_use]
 pub(super) struct Change {
     pub under_way: UnderWay,
-    pub tags: Vec<KeyTag>,
+    pub affected: Vec<Affected>,
     /// The server of the change's transaction.
     pub server: ServerId,
 }
@@ -140,6 +150,13 @@ impl Changes {
         rows.iter().map(end).collect()
     }
 
+    /// Begins to record the acknowledgements of a new change or recall.
+    pub fn begin(self: &Arc<Self>) -> UnderWay {
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.under_way).insert(number, HashSet::new());
+        UnderWay { changes: Arc::clone(self), number }
+    }
+
     /// Notifies all nodes of a change, in its transaction. `tags` are the tags of the changed API
     /// keys. The nodes receive the notification only if the transaction commits, and after the
     /// notifications of all earlier commits.
@@ -150,9 +167,8 @@ impl Changes {
         kind: ChangeKind,
         tags: Vec<KeyTag>,
     ) -> Result<Change, StoreError> {
-        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        lock(&self.under_way).insert(number, HashSet::new());
-        let under_way = UnderWay { changes: Arc::clone(self), number };
+        let under_way = self.begin();
+        let number = under_way.number;
         let texts: Vec<String> = tags.iter().map(ToString::to_string).collect();
         let announced = sqlx::query!(
             r#"SELECT /* changes.announce */ pg_postmaster_start_time() AS "server!"
@@ -165,12 +181,17 @@ impl Changes {
         )
         .fetch_one(connection)
         .await?;
-        Ok(Change { under_way, tags, server: server_started_at(announced.server) })
+        let affected = if kind == ChangeKind::Limits && tags.is_empty() {
+            vec![Affected::Everything]
+        } else {
+            tags.into_iter().map(Affected::Key).collect()
+        };
+        Ok(Change { under_way, affected, server: server_started_at(announced.server) })
     }
 
-    pub(super) fn apply_here(&self, tags: &[KeyTag]) {
+    pub(super) fn apply_here(&self, affected: &[Affected]) {
         if let Some(apply) = self.apply_here.get() {
-            tags.iter().copied().for_each(apply);
+            affected.iter().copied().for_each(apply);
         }
     }
 }

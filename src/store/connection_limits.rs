@@ -9,14 +9,15 @@ use sqlx::{PgConnection, Row as _};
 use super::{
     lookups,
     pinned_schema::quote,
-    pool::{BATCH_CONNECTIONS, PoolSettings},
+    pool::{BATCH_CONNECTIONS, PoolSettings, SHARE_CONNECTIONS},
 };
 
 /// Number of connections that listen to the changes of other nodes.
 const LISTENER: u32 = 1;
 
 /// Number of connections that a node opens in addition to `TOLLGATE_DATABASE_CONNECTIONS`.
-const BESIDE_THE_POOL: u32 = lookups::CONNECTIONS + BATCH_CONNECTIONS + LISTENER;
+const BESIDE_THE_POOL: u32 =
+    lookups::CONNECTIONS + SHARE_CONNECTIONS + BATCH_CONNECTIONS + LISTENER;
 
 impl PoolSettings {
     /// Returns the maximum number of connections that one running service opens. A `listen_url`
@@ -106,9 +107,11 @@ impl ConnectionLimits {
         };
         Some(format!(
             "This node opens up to {needed}: {} (TOLLGATE_DATABASE_CONNECTIONS), {} for lookups, \
-             {} for purchases{}. {}. Raise the limit to {needed} for each node{lower}",
+             {} for rate limits, {} for purchases{}. {}. Raise the limit to {needed} for each \
+             node{lower}",
             settings.max_connections,
             lookups::CONNECTIONS,
+            SHARE_CONNECTIONS,
             BATCH_CONNECTIONS,
             if behind_pooler { "" } else { " and 1 that listens" },
             limits.join(". "),
@@ -178,16 +181,17 @@ mod tests {
     fn shortage_message_contains_every_number_and_every_setting() {
         let shortage = limits(Some(4), Some(13), 10).shortage(&settings(4)).expect("too few");
         for part in [
-            "up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 8 for purchases and 1",
+            "up to 21: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 3 for rate limits, 8 for \
+             purchases and 1",
             "The role \"app\" may have 4 (its CONNECTION LIMIT)",
             "The database \"ledger\" may have 13 (its CONNECTION LIMIT)",
             "The server has room for 7 (max_connections is 10, 3 of them reserved)",
-            "Raise the limit to 18 for each node.",
-            "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 15",
+            "Raise the limit to 21 for each node.",
+            "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 18",
         ] {
             assert!(shortage.contains(part), "{part} is not in: {shortage}");
         }
-        let lower = limits(Some(16), None, 100).shortage(&settings(4)).expect("too few");
+        let lower = limits(Some(19), None, 100).shortage(&settings(4)).expect("too few");
         assert!(
             lower.contains("for each node, or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"),
             "{lower}"

@@ -20,11 +20,12 @@ use super::{
     explain,
     host_choice::{NoPrimary, choose, choose_at_start, look},
     hosts::{Hosts, place},
+    limit_sets::LimitSets,
     lookups::{self, Lookups},
     node_lease::NodeLease,
     pool::{
         BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
-        acquire_at_start, pool, probe,
+        SHARE_CONNECTIONS, acquire_at_start, pool, probe,
     },
     primary,
     scope_sets::ScopeSets,
@@ -55,6 +56,8 @@ pub struct Store {
     acquire_timeout: Duration,
     /// The lookups. They have their own connections, so that they never wait for purchases.
     pub(super) lookups: Lookups,
+    /// Connections for shares of rate limits.
+    pub(super) shares: Pool,
     /// Connections for batches. They are separate, so that batches never wait for lists.
     pub(super) batches: Pool,
     pub(super) listener: Listener,
@@ -66,6 +69,7 @@ pub struct Store {
     pub(super) lease: OnceLock<Box<dyn NodeLease>>,
     pub(super) tenants: TenantDirectory,
     pub(super) scope_sets: ScopeSets,
+    pub(super) limit_sets: LimitSets,
     pub(super) acknowledged: Acknowledged,
 }
 
@@ -98,6 +102,7 @@ impl Store {
         let lookups = Lookups::new(settings.acquire_timeout, &servers, |connections| {
             make(connections, lookups::SESSION)
         });
+        let shares = make(SHARE_CONNECTIONS, lookups::SESSION);
         let batches = make(BATCH_CONNECTIONS, BATCH_SESSION);
         let pool = make(settings.max_connections, "");
         let read_timeout = settings.acquire_timeout + settings.answer_timeout;
@@ -109,6 +114,7 @@ impl Store {
             servers,
             checked_hosts: Mutex::default(),
             lookups,
+            shares,
             batches,
             listener: Listener { hosts: listen_hosts, settings: settings.clone(), schema },
             changes: Arc::new(Changes::new(entropy::node_id()?)),
@@ -117,6 +123,7 @@ impl Store {
             lease: OnceLock::new(),
             tenants: TenantDirectory::default(),
             scope_sets: ScopeSets::default(),
+            limit_sets: LimitSets::default(),
             acknowledged: Acknowledged::default(),
         })
     }
@@ -223,8 +230,14 @@ impl Store {
     /// database does not respond.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
-        let all =
-            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
+        let all = async {
+            tokio::join!(
+                self.pool.close(),
+                self.lookups.close(),
+                self.shares.close(),
+                self.batches.close()
+            )
+        };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
             warn!("the database does not respond. Its connections are dropped");
         }
@@ -235,7 +248,9 @@ impl Store {
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
         self.check_new_host(&self.hosts, &host).await?;
-        for pool in [&self.pool, &self.batches].into_iter().chain(self.lookups.pools()) {
+        for pool in
+            [&self.pool, &self.shares, &self.batches].into_iter().chain(self.lookups.pools())
+        {
             pool.unlimited().set_connect_options(host.clone());
         }
         let listening = self.listening_host().await?;

@@ -27,6 +27,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
+/// Number of connections for statements about shares of rate limits.
+pub(super) const SHARE_CONNECTIONS: u32 = 3;
+
 /// Settings of the connections for batches. A batch whose wait for a lock exceeds the lock timeout
 /// fails, so that other batches can use its connection.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";

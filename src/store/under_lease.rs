@@ -66,6 +66,6 @@ impl Store {
     }
 }
 
-fn no_lease() -> StoreError {
+pub(super) fn no_lease() -> StoreError {
     StoreError::Unavailable("this node holds no lease".into())
 }

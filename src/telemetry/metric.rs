@@ -70,6 +70,7 @@ pub const METRICS: &[Metric] = &[
                     "expired",
                     "disabled",
                     "account_suspended",
+                    "rate_limited",
                     "unavailable",
                     "insufficient_scope",
                     "insufficient_balance",

@@ -29,6 +29,8 @@ pub enum Failure {
     NotIncluded,
     /// The account is suspended, and its owner may not make this change: 403.
     Suspended,
+    /// The platform does not allow owners to change rate limits: 403.
+    LimitsFixed,
     /// The resource does not exist, or belongs to another account: 404.
     NotFound,
     /// The page does not support the method: 405.
@@ -51,9 +53,11 @@ impl Failure {
             Self::SignedOut => StatusCode::SEE_OTHER,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
             Self::LinkDead => StatusCode::GONE,
-            Self::ForeignForm | Self::StaleForm | Self::NotIncluded | Self::Suspended => {
-                StatusCode::FORBIDDEN
-            }
+            Self::ForeignForm
+            | Self::StaleForm
+            | Self::NotIncluded
+            | Self::Suspended
+            | Self::LimitsFixed => StatusCode::FORBIDDEN,
             Self::SentBefore => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -101,6 +105,11 @@ impl Failure {
                 "Account suspended",
                 "Nothing was changed. While the account is suspended, you can only view, disable \
                  and revoke its keys, and void its holds. Ask your platform why it is suspended.",
+            ),
+            Self::LimitsFixed => (
+                "You cannot change rate limits",
+                "Nothing was changed. Your platform sets the rate limits of your keys. If you need \
+                 other limits, ask your platform.",
             ),
             Self::NotFound => {
                 ("Page not found", "The address is wrong, or the page belongs to another account.")

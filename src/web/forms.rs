@@ -27,7 +27,7 @@ pub struct Form {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldError {
     /// The name of the field. `None` if the error concerns the whole form.
-    pub field: Option<&'static str>,
+    pub field: Option<String>,
     pub message: String,
 }
 
@@ -67,7 +67,7 @@ impl Form {
     /// Parses a field and records its error. `parse` also gets an empty value.
     pub fn read<T, E: Display>(
         &mut self,
-        name: &'static str,
+        name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let read = parse(self.text(name)).map_err(|error| error.to_string());
@@ -77,15 +77,16 @@ impl Form {
     /// Parses a field that may be empty.
     pub fn optional<T, E: Display>(
         &mut self,
-        name: &'static str,
+        name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         if self.text(name).trim().is_empty() { None } else { self.read(name, parse) }
     }
 
     /// Records an error of a field.
-    pub fn wrong(&mut self, field: &'static str, message: impl Into<String>) {
-        self.errors.push(FieldError { field: Some(field), message: sentence(&message.into()) });
+    pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
+        let message = sentence(&message.into());
+        self.errors.push(FieldError { field: Some(field.to_owned()), message });
     }
 
     /// Records an error of the whole form, whose fields are valid by themselves.
@@ -103,7 +104,7 @@ impl Form {
 
     /// Returns the error message of a field, if it has an error.
     pub fn error(&self, field: &str) -> Option<String> {
-        let wrong = self.errors.iter().find(|error| error.field == Some(field));
+        let wrong = self.errors.iter().find(|error| error.field.as_deref() == Some(field));
         wrong.map(|error| error.message.clone())
     }
 
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(form.optional("c", str::parse::<i32>), None);
         assert_eq!(form.read("d", |_| Err::<(), _>("is required")), None);
         assert!(!form.is_right());
-        let fields: Vec<_> = form.errors().iter().map(|error| error.field).collect();
+        let fields: Vec<_> = form.errors().iter().map(|error| error.field.as_deref()).collect();
         assert_eq!(fields, [Some("a"), Some("d")]);
         assert_eq!(form.error("d").as_deref(), Some("Is required."));
         assert_eq!(form.error("b"), None);

@@ -61,6 +61,8 @@ def describe_verification(verification: VerifyResponse) -> str:
             | VerificationCode.INSUFFICIENT_SCOPE
         ):
             return "refused"
+        case VerificationCode.RATE_LIMITED:
+            return f"over {verification.limits}"
         case VerificationCode.INSUFFICIENT_BALANCE | VerificationCode.SPEND_LIMIT_EXCEEDED:
             return f"needs {verification.required}"
         case _:
@@ -133,6 +135,18 @@ def main() -> None:
         "scopes": ["orders:write"],
         "metadata": {"strategy": {"name": "grid"}},
         "spend_limit": {"amount": "50.000000", "period": "month"},
+        "rate_limits": [{"name": "default", "limit": 1000, "window_seconds": 60, "scope": None}],
+        "effective_rate_limits": [
+            {
+                "name": "default",
+                "limit": 1000,
+                "window_seconds": 60,
+                "scope": None,
+                "remaining": 12,
+                "resets_at": "2027-01-31T12:00:37.000000Z",
+                "resets_in": 37,
+            }
+        ],
         "enabled": True,
         "status": "live",
         "created_at": "2027-01-31T12:00:00.000000Z",

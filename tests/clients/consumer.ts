@@ -51,6 +51,8 @@ export function describeVerification(verification: Schemas["VerifyResponse"]): s
       return "refused";
     case "INSUFFICIENT_SCOPE":
       return `lacks ${verification.missing_scopes?.join(" ") ?? "a scope"}`;
+    case "RATE_LIMITED":
+      return `over ${verification.limits?.join(" ") ?? "a limit"}`;
     case "INSUFFICIENT_BALANCE":
     case "SPEND_LIMIT_EXCEEDED":
       return `needs ${verification.required ?? "more"}`;

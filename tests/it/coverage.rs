@@ -121,6 +121,11 @@ fn routes() -> Vec<Route> {
             route("PATCH", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
             json!({"name": "a"}),
         ),
+        route("GET", "/v1/limits", AdminKey("accounts"), SeesNothing),
+        with_body(
+            route("PATCH", "/v1/limits", AdminKey("accounts"), SeesNothing),
+            json!({"key_rate_limits": [{"name": "a", "limit": 1_000_000, "window_seconds": 1}]}),
+        ),
         // This line is last, because afterwards the caller has an account with this id.
         route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), CreatesItsOwn),
     ]
@@ -170,7 +175,8 @@ impl World {
         }
     }
 
-    /// Reads every row of the tenant's account, so that a test can detect changes.
+    /// Reads every row of the tenant's account, and the tenant's rate limits, so that a test can
+    /// detect changes.
     async fn state(&self) -> Vec<String> {
         sqlx::query_scalar(
             "WITH own AS (SELECT a.* FROM accounts a JOIN tenants t USING (tenant_id)
@@ -178,7 +184,9 @@ impl World {
              SELECT own::text FROM own
              UNION ALL SELECT k::text FROM api_keys k JOIN own USING (account_id)
              UNION ALL SELECT e::text FROM ledger_entries e JOIN own USING (account_id)
-             UNION ALL SELECT h::text FROM holds h JOIN own USING (account_id)",
+             UNION ALL SELECT h::text FROM holds h JOIN own USING (account_id)
+             UNION ALL SELECT l::text FROM tenant_limits l JOIN tenants t USING (tenant_id)
+                       WHERE t.slug = 'tronagg'",
         )
         .bind(WALLET)
         .fetch_all(&self.app.pool)

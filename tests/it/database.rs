@@ -279,6 +279,7 @@ async fn account_tables_have_account_id_first_in_their_primary_key() {
         "dashboard_settings",
         "dashboard_sign_ins",
         "sql_functions",
+        "tenant_limits",
         "tenants",
     ];
     for (table, first_column) in tables {

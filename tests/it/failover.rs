@@ -599,6 +599,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
     for (arguments, expected) in [
         (&["tenant", "list"][..], "tronagg"),
         (&["tenant", "show", "tronagg"], "ta_"),
+        (&["tenant", "limits", "tronagg"], "key limits"),
         (&["admin-key", "list", "tronagg"], "live"),
         (&["ledger", "verify"], "no fault"),
         (&["ledger", "head"], "tronagg live"),
@@ -606,7 +607,11 @@ async fn service_on_a_standby_waits_for_its_promotion() {
         let (succeeded, text) = run(arguments);
         assert!(succeeded && text.contains(expected), "{arguments:?}: {text}");
     }
-    for arguments in [&["migrate"][..], &["tenant", "create", "x", "--prefix", "x_"]] {
+    for arguments in [
+        &["migrate"][..],
+        &["tenant", "create", "x", "--prefix", "x_"],
+        &["tenant", "limits", "tronagg", "--no-limits"],
+    ] {
         let (succeeded, text) = run(arguments);
         let expected = "is a standby, which is read-only. Connect to the primary";
         assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tollgate::{http::ServerLimits, state::Limits};
 
@@ -238,9 +238,12 @@ impl Tenant {
 
     /// Creates a key of the account. Returns the key and its id.
     fn new_key(&self, service: &Process, scope: &str) -> (String, String) {
+        self.new_key_with(service, json!({"name": "a", "scopes": [scope]}))
+    }
+
+    fn new_key_with(&self, service: &Process, settings: Value) -> (String, String) {
         let create = self.call("POST", "/v1/accounts/user-1/keys");
-        let create = create.json(json!({"name": "a", "scopes": [scope]}));
-        let created = service.send(create).expect(201);
+        let created = service.send(create.json(settings)).expect(201);
         (created.text("/key").to_owned(), created.text("/id").to_owned())
     }
 }
@@ -287,6 +290,45 @@ fn nginx_accepts_only_keys_of_the_tenant_that_its_configuration_names() {
     let refused = order(&own.key);
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.headers.iter().any(|header| header == "retry-after: 1"), "{refused:?}");
+}
+
+#[test]
+fn nginx_passes_the_429_and_the_rate_limits_of_a_key_to_the_client() {
+    let data_dir = DataDir::new("gateways-limits");
+    let service = data_dir.start(&["serve"]);
+    let tenant = Tenant::create(&data_dir, &service, "tronagg", "live");
+    let upstream = format!("upstream orders_backend {{ server {}; }}", start_backend());
+    let nginx = Nginx::start("gateways-nginx-limits", &upstream, &block_of_guide(service.address));
+    let limits = json!([{"name": "default", "limit": 1, "window_seconds": 3600}]);
+    let settings = json!({"name": "a", "scopes": ["orders:write"], "rate_limits": limits});
+    let (limited, _) = tenant.new_key_with(&service, settings);
+    let values = |response: &Response, name: &str| -> Vec<String> {
+        let values = response.headers.iter().filter_map(|header| header.split_once(": "));
+        values.filter(|(other, _)| *other == name).map(|(_, value)| value.to_owned()).collect()
+    };
+    let assert_fields = |response: &Response| {
+        assert_eq!(values(response, "ratelimit-policy"), [r#""default";q=1;w=3600"#]);
+        let limit = values(response, "ratelimit").join(", ");
+        assert!(limit.starts_with(r#""default";r=0;t="#), "{response:?}");
+    };
+
+    let passed = nginx.get("/orders/7", Some(&limited));
+    assert_eq!(passed.status, 200, "{passed:?}\n{}", nginx.log());
+    assert_fields(&passed);
+    assert!(values(&passed, "retry-after").is_empty(), "{passed:?}");
+
+    let refused = nginx.get("/orders/7", Some(&limited));
+    assert_eq!(refused.status, 429, "{refused:?}\n{}", nginx.log());
+    assert_fields(&refused);
+    let retry_after = values(&refused, "retry-after");
+    let [seconds] = &retry_after[..] else { panic!("{refused:?}") };
+    assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{refused:?}");
+    assert!(!refused.body.contains("x-tollgate-"), "the backend did not answer: {refused:?}");
+
+    // A key without limits gets no fields.
+    let unlimited = nginx.get("/orders/7", Some(&tenant.key));
+    assert_eq!(unlimited.status, 200, "{unlimited:?}");
+    assert!(values(&unlimited, "ratelimit").is_empty(), "{unlimited:?}");
 }
 
 /// Sends refused and accepted requests through an nginx with two nodes. By default, nginx does not

@@ -34,6 +34,7 @@ mod money;
 mod notices;
 mod openapi;
 mod outage;
+mod rate_limits;
 mod refunds;
 mod remote;
 mod revocation;

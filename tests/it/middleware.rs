@@ -21,6 +21,7 @@ use tollgate::{
     },
     domain::{
         account::{AccountFormat, ExternalId},
+        rate_limit::Cost,
         scope::ScopeSet,
         tenant::{Environment, Slug},
     },
@@ -280,34 +281,53 @@ async fn handler_without_the_layer_gets_no_principal_and_responds_with_500() {
 /// Accepts every key, and records the arguments of the last call.
 struct Recorder(std::sync::Mutex<Option<RecordedCall>>);
 
-/// The key, the tenant, the scope and the client's address.
-type RecordedCall = (String, Option<(Slug, Environment)>, Option<String>, Option<std::net::IpAddr>);
+#[derive(PartialEq, Debug)]
+struct RecordedCall {
+    key: String,
+    tenant: Option<(Slug, Environment)>,
+    scopes: Vec<String>,
+    cost: Option<u32>,
+    client: Option<std::net::IpAddr>,
+}
 
 impl KeyVerifier for Recorder {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
-        let scope = presented.scope.map(ToString::to_string);
-        let tenant = presented.tenant.map(|(slug, environment)| (slug.clone(), environment));
-        let call = (presented.key.expose().to_owned(), tenant, scope, presented.client);
+        let call = RecordedCall {
+            key: presented.key.expose().to_owned(),
+            tenant: presented.tenant.map(|(slug, environment)| (slug.clone(), environment)),
+            scopes: presented.scopes.iter().map(ToString::to_string).collect(),
+            cost: presented.cost.map(Cost::get),
+            client: presented.client,
+        };
         *self.0.lock().expect("the lock is not poisoned") = Some(call);
         Ok(principal())
     }
 }
 
 #[tokio::test]
-async fn verifier_receives_the_key_the_tenant_the_scope_and_the_client_address() {
+async fn verifier_receives_the_key_the_tenant_the_scope_the_cost_and_the_client_address() {
     let verifier = Arc::new(Recorder(std::sync::Mutex::default()));
     let tenant = (slug("tronagg"), Environment::Test);
     let layer = ApiKeyLayer::shared(Arc::clone(&verifier), tenant.0.clone(), tenant.1)
         .require_scope("orders:read".parse().expect("the scope is valid"));
+    let costly = layer.clone().cost(Cost::try_from(7).expect("the cost is valid"));
     let mut with_address = request(Some(KEY));
     let address = "192.0.2.7".parse().expect("the address is valid");
     with_address.extensions_mut().insert(ClientAddress(address));
-    for (request, client) in [(with_address, Some(address)), (request(Some(KEY)), None)] {
+    for (layer, request, cost, client) in
+        [(layer, with_address, 1, Some(address)), (costly, request(Some(KEY)), 7, None)]
+    {
         let response = layer.layer(RequiresReady::default()).oneshot(request).await;
         assert_eq!(response.expect("the service is infallible").status(), StatusCode::OK);
         let recorded = verifier.0.lock().expect("the lock is not poisoned").take();
-        let scope = Some("orders:read".to_owned());
-        assert_eq!(recorded, Some((KEY.to_owned(), Some(tenant.clone()), scope, client)));
+        let expected = RecordedCall {
+            key: KEY.to_owned(),
+            tenant: Some(tenant.clone()),
+            scopes: vec!["orders:read".to_owned()],
+            cost: Some(cost),
+            client,
+        };
+        assert_eq!(recorded, Some(expected));
     }
 }
 

@@ -17,11 +17,13 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tollgate::{
     auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Presented, RemoteSettings, RemoteVerifier},
     domain::{
         api_key::KeyText,
+        rate_limit::Cost,
         tenant::{Environment, Slug},
     },
 };
@@ -74,18 +76,23 @@ async fn status_at(
     verifier: &Arc<RemoteVerifier>,
     key: &str,
 ) -> u16 {
+    let tenant: Slug = tenant.parse().expect("the slug is valid");
+    let gate = ApiKeyLayer::shared(Arc::clone(verifier), tenant, environment);
+    let response = respond(&gate, key).await;
+    let status = response.status().as_u16();
+    assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+    assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
+    status
+}
+
+/// Sends a request with the key to a service behind the gate.
+async fn respond(gate: &ApiKeyLayer<RemoteVerifier>, key: &str) -> Response<Body> {
     let inner = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert("x-api-key", key.parse().expect("the header value is valid"));
-    let tenant: Slug = tenant.parse().expect("the slug is valid");
-    let gate = ApiKeyLayer::shared(Arc::clone(verifier), tenant, environment);
-    let response = gate.layer(inner).oneshot(request).await.expect("the service is infallible");
-    let status = response.status().as_u16();
-    assert_eq!(response.headers().contains_key("retry-after"), status == 503);
-    assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
-    status
+    gate.layer(inner).oneshot(request).await.expect("the service is infallible")
 }
 
 fn new_key(service: &Process, admin_key: &str, account: &str, body: Value) -> NewKey {
@@ -200,6 +207,63 @@ async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
     ] {
         assert_eq!(status(&verifier(service.address, &admin_key), &key.text).await, expected);
     }
+    stop(service);
+}
+
+#[tokio::test]
+async fn remote_gate_charges_its_cost_to_the_limits_of_its_scope_and_refuses_as_tollgate_does() {
+    let data_dir = DataDir::new("remote-limits");
+    let service = data_dir.start(&["demo"]);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let limit = |name: &str, scope: &str| json!({"name": name, "limit": 5, "window_seconds": 3600, "scope": scope});
+    let limits = [limit("orders", "orders:read"), limit("trades", "trades:read")];
+    let settings = json!({"name": "a", "scopes": ["orders:read"], "rate_limits": limits});
+    let key = new_key(&service, &admin_key, WALLET, settings);
+    let verifier = verifier(service.address, &admin_key);
+    let gate = |scope: &str| {
+        let tenant = "tronagg".parse().expect("the slug is valid");
+        let gate = ApiKeyLayer::shared(Arc::clone(&verifier), tenant, Environment::Live);
+        let cost = Cost::try_from(2_i64).expect("the cost is valid");
+        gate.require_scope(scope.parse().expect("the scope is valid")).cost(cost)
+    };
+
+    // A request without the required scope is not charged.
+    for _ in 0..3 {
+        let lacking = respond(&gate("orders:write"), &key.text).await;
+        assert_eq!(lacking.status(), 403);
+        assert!(!lacking.headers().contains_key("ratelimit"), "{lacking:?}");
+    }
+    let reader = gate("orders:read");
+    for (status, left) in [(200, 3), (200, 1), (429, 1), (429, 1)] {
+        let response = respond(&reader, &key.text).await;
+        let header =
+            |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(response.status(), status);
+        let limit = header("ratelimit").expect("the response has RateLimit");
+        assert!(limit.starts_with(&format!("\"orders\";r={left};t=")), "{limit}");
+        assert_eq!(header("ratelimit-policy"), Some("\"orders\";q=5;w=3600"));
+        let seconds = header("retry-after").map(|seconds| seconds.parse::<u32>());
+        match status {
+            200 => assert_eq!(seconds, None),
+            _ => assert!(matches!(seconds, Some(Ok(1..=3600))), "{seconds:?}"),
+        }
+    }
+    let refused = respond(&reader, &key.text).await.into_body();
+    let problem = refused.collect().await.expect("the body can be read").to_bytes();
+    let problem: Value = serde_json::from_slice(&problem).expect("the body is JSON");
+    assert_eq!(problem["code"], "rate_limited");
+    assert_eq!(problem["limit"], "orders");
+    assert_eq!(problem["limits"], json!(["orders"]));
+
+    // Tollgate knows the calls of the remote gate.
+    let own = service.send(Call::new("GET", &key.path).bearer(&admin_key)).expect(200);
+    let remaining: Vec<&Value> = own.json["effective_rate_limits"]
+        .as_array()
+        .expect("the member is a list")
+        .iter()
+        .map(|limit| &limit["remaining"])
+        .collect();
+    assert_eq!(remaining, [&json!(1), &json!(5)]);
     stop(service);
 }
 

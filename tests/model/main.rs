@@ -7,6 +7,7 @@
 //! checker detects the violation.
 
 mod failover;
+mod shares;
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 

@@ -1,13 +1,22 @@
-use std::time::Duration;
+use std::{
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use crate::{
-    auth::{Denied, Principal, PrincipalParts, Verdict},
+    auth::{
+        Denied, KeyLimits, Presented, Principal, PrincipalParts, RateLimited, Taken, Taking,
+        Verdict, Waited,
+    },
     domain::{
         account::{AccountFormat, ExternalId},
-        scope::ScopeSet,
+        rate_limit::{Cost, LimitLevel, LimitState, RateLimit},
+        scope::{Scope, ScopeSet},
         timestamp::Timestamp,
         verification::{Denial, VerificationCode},
     },
@@ -55,12 +64,98 @@ struct RecognisedKey {
     /// response without it is an error.
     #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<String>,
+    #[serde(default)]
+    rate_limits: Vec<ReportedLimit>,
+}
+
+/// A rate limit that the request was charged to, or that refuses it.
+#[derive(Deserialize)]
+struct ReportedLimit {
+    name: String,
+    limit: i64,
+    window_seconds: i64,
+    remaining: u32,
+    resets_in: Option<u32>,
+}
+
+/// The additional members of a response about a key whose request is over a rate limit.
+#[derive(Deserialize)]
+struct Refusal {
+    limits: Vec<String>,
+    retry_after: Option<u32>,
+    #[serde(default)]
+    rate_limits: Vec<ReportedLimit>,
+}
+
+/// The rate limits that the server has charged the request to.
+#[derive(Debug)]
+struct ChargedByServer(Vec<LimitState>);
+
+impl KeyLimits for ChargedByServer {
+    fn take(&self, _: &[Scope], _: Cost) -> Taking {
+        Taking::Taken(Taken::new())
+    }
+
+    fn may_spend(&self, _: &Taken, _: Duration) -> bool {
+        true
+    }
+
+    fn put_back(&self, _: &Taken, _: Cost) {}
+
+    fn wait<'a>(
+        &'a self,
+        _: &'a [Scope],
+        _: Cost,
+    ) -> Pin<Box<dyn Future<Output = Waited> + Send + 'a>> {
+        Box::pin(ready(Waited::TryAgain))
+    }
+
+    fn states(&self, _: &[Scope]) -> Vec<LimitState> {
+        self.0.clone()
+    }
+}
+
+impl ReportedLimit {
+    fn read(&self) -> Option<LimitState> {
+        let (level, name) = match self.name.split_once(':') {
+            None => (LimitLevel::Key, self.name.as_str()),
+            Some(("account", name)) => (LimitLevel::Account, name),
+            Some(_) => return None,
+        };
+        let limit = RateLimit {
+            name: name.parse().ok()?,
+            calls: self.limit.try_into().ok()?,
+            window: self.window_seconds.try_into().ok()?,
+            // The server lists only limits that count the request.
+            scope: None,
+        };
+        let state = LimitState::unused(level, &limit);
+        Some(match self.resets_in {
+            Some(resets_in) => state.running(self.remaining, resets_in),
+            None => state,
+        })
+    }
+
+    fn read_all(limits: &[Self]) -> Result<Vec<LimitState>, &'static str> {
+        let limits: Option<Vec<_>> = limits.iter().map(Self::read).collect();
+        limits.ok_or("rate_limits is not a list of rate limits")
+    }
+}
+
+impl Refusal {
+    fn read(body: &[u8]) -> Result<RateLimited, &'static str> {
+        let Self { limits, retry_after, rate_limits } = serde_json::from_slice(body)
+            .map_err(|_| "a member that describes the refusal is absent or has the wrong type")?;
+        Ok(RateLimited::new(limits, retry_after, ReportedLimit::read_all(&rate_limits)?))
+    }
 }
 
 impl RecognisedKey {
     fn read(body: &[u8]) -> Result<Principal, &'static str> {
         let key: Self = serde_json::from_slice(body)
             .map_err(|_| "a member that describes the key is absent or has the wrong type")?;
+        let limits = ReportedLimit::read_all(&key.rate_limits)?;
+        let limits = (!limits.is_empty()).then(|| Arc::new(ChargedByServer(limits)) as Arc<_>);
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         Ok(Principal::new(
             PrincipalParts::new(
@@ -72,13 +167,18 @@ impl RecognisedKey {
                 key.key_id.parse().map_err(|_| "key_id is not the id of a key")?,
                 ScopeSet::parse(&key.scopes).map_err(|_| "scopes is not a list of scopes")?,
             )
-            .expiring(expires_at.map_err(|_| "expires_at is not a timestamp")?),
+            .expiring(expires_at.map_err(|_| "expires_at is not a timestamp")?)
+            .limited(limits),
         ))
     }
 }
 
 /// Parses the verdict of a response. An error neither accepts nor refuses the key.
-pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
+pub(super) fn read_verdict(
+    presented: &Presented<'_>,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<Verdict, Failure> {
     const CONTRADICTION: Failure = Failure::Unreadable("valid and code contradict each other");
     if status != StatusCode::OK {
         return Err(Failure::Status(status));
@@ -95,11 +195,23 @@ pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, F
         (false, VerificationCode::Expired) => Denial::Expired,
         (false, VerificationCode::Disabled) => Denial::Disabled,
         (false, VerificationCode::AccountSuspended) => Denial::AccountSuspended,
-        // The verification requested neither scopes nor a charge.
+        (false, VerificationCode::RateLimited) => {
+            let principal = RecognisedKey::read(body).map_err(Failure::Unreadable)?;
+            let limited = Refusal::read(body).map_err(Failure::Unreadable)?;
+            return Ok(Err(Denied::rate_limited(principal, limited)));
+        }
+        (false, VerificationCode::InsufficientScope) => {
+            // The gate refuses a principal that lacks a scope.
+            let principal = RecognisedKey::read(body).map_err(Failure::Unreadable)?;
+            return match presented.lacking_scope(&principal) {
+                Some(_) => Ok(Ok(principal)),
+                None => Err(CONTRADICTION),
+            };
+        }
+        // The verification requested no charge.
         (
             false,
             VerificationCode::Valid
-            | VerificationCode::InsufficientScope
             | VerificationCode::InsufficientBalance
             | VerificationCode::SpendLimitExceeded,
         )
@@ -107,7 +219,7 @@ pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, F
     };
     // Only the log uses the principal of a refused key. So the refusal is valid even if the
     // principal is unreadable.
-    Ok(Err(Denied { reason, principal: RecognisedKey::read(body).ok() }))
+    Ok(Err(Denied { principal: RecognisedKey::read(body).ok(), ..Denied::new(reason) }))
 }
 
 #[cfg(test)]
@@ -115,7 +227,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::tenant::Environment;
+    use crate::domain::{api_key::KeyText, tenant::Environment};
 
     const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -147,7 +259,20 @@ mod tests {
     }
 
     fn read(response: &Value) -> Result<Verdict, Failure> {
-        read_verdict(StatusCode::OK, response.to_string().as_bytes())
+        read_asking_for(&[], response)
+    }
+
+    /// Reads the response to a request that asks for these scopes.
+    fn read_asking_for(scopes: &[Scope], response: &Value) -> Result<Verdict, Failure> {
+        let key = KeyText::parse(KEY).expect("well formed");
+        let presented = Presented::new(&key).for_scopes(scopes);
+        read_verdict(&presented, StatusCode::OK, response.to_string().as_bytes())
+    }
+
+    /// Reads a response with any status and body.
+    fn read_raw(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
+        let key = KeyText::parse(KEY).expect("well formed");
+        read_verdict(&Presented::new(&key), status, body)
     }
 
     #[test]
@@ -190,7 +315,6 @@ mod tests {
             (true, "REVOKED"),
             (true, "valid"),
             (true, ""),
-            (false, "INSUFFICIENT_SCOPE"),
             (false, "INSUFFICIENT_BALANCE"),
             (false, "SOMETHING_NEW"),
         ] {
@@ -198,6 +322,48 @@ mod tests {
             contradiction["valid"] = valid.into();
             assert!(read(&contradiction).is_err(), "{valid} and {code:?}");
         }
+    }
+
+    #[test]
+    fn insufficient_scope_is_left_to_the_gate_and_contradicts_a_key_that_has_the_scopes() {
+        let lacking = ["invoices:write".parse().expect("a scope")];
+        let response = response_with("INSUFFICIENT_SCOPE");
+        let verdict = read_asking_for(&lacking, &response).expect("a verdict");
+        assert_eq!(verdict, Ok(principal()));
+        let held = ["orders:read".parse().expect("a scope")];
+        assert!(read_asking_for(&held, &response).is_err());
+    }
+
+    #[test]
+    fn rate_limits_of_a_response_become_the_limits_of_the_principal() {
+        let mut charged = response_with("VALID");
+        charged["rate_limits"] = json!([
+            {"name": "default", "limit": 1000, "window_seconds": 60, "scope": null,
+             "remaining": 12, "resets_in": 37},
+            {"name": "account:default", "limit": 5000, "window_seconds": 60, "scope": "write",
+             "remaining": 5000, "resets_in": null},
+        ]);
+        let limit = |text: &str| text.parse::<RateLimit>().expect("a limit");
+        let states = vec![
+            LimitState::unused(LimitLevel::Key, &limit("default=1000/60")).running(12, 37),
+            LimitState::unused(LimitLevel::Account, &limit("default=5000/60")),
+        ];
+        let verdict = read(&charged).expect("a verdict").expect("the key is accepted");
+        let limits = verdict.limits.as_ref().expect("the principal has limits");
+        assert_eq!(limits.states(&[]), states);
+
+        charged["code"] = "RATE_LIMITED".into();
+        charged["valid"] = false.into();
+        assert!(read(&charged).is_err(), "without the names of the limits");
+        charged["limits"] = json!(["tenant:default"]);
+        charged["retry_after"] = json!(37);
+        let denied = read(&charged).expect("a verdict").expect_err("the request is refused");
+        assert_eq!(denied.reason, Denial::RateLimited);
+        let limited = RateLimited::new(vec!["tenant:default".to_owned()], Some(37), states);
+        assert_eq!(denied.rate_limited, Some(Box::new(limited)));
+
+        charged["rate_limits"][0]["name"] = "?".into();
+        assert!(read(&charged).is_err(), "{charged}");
     }
 
     #[test]
@@ -218,12 +384,12 @@ mod tests {
     #[test]
     fn malformed_body_or_unexpected_status_is_an_error() {
         for body in ["", "null", "[]", "\"VALID\"", "{}", "<html>", "{\"valid\":true"] {
-            assert!(read_verdict(StatusCode::OK, body.as_bytes()).is_err(), "{body}");
+            assert!(read_raw(StatusCode::OK, body.as_bytes()).is_err(), "{body}");
         }
         let good = response_with("VALID").to_string();
         for status in [201, 204, 301, 400, 401, 403, 404, 429, 500, 503] {
             let status = StatusCode::from_u16(status).expect("a status");
-            assert!(read_verdict(status, good.as_bytes()).is_err(), "{status}");
+            assert!(read_raw(status, good.as_bytes()).is_err(), "{status}");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     auth::{KeyVerifier, Presented, Verdict, chain},
     domain::{
         api_key::{ADMIN_PREFIX, KeyText},
+        rate_limit::Cost,
         verification::Denial,
     },
 };
@@ -40,9 +41,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// cannot reach Tollgate's database.
 ///
 /// Each verification is one `POST /v1/keys/verify` over a persistent connection. Verdicts are not
-/// cached, so the next request with a revoked key is refused. If the connection fails, the verifier
-/// sends the request once more over a new connection. Repeating the request is safe, because it
-/// changes nothing.
+/// cached, so the next request with a revoked key is refused. The server charges each verification
+/// to the rate limits of the key. If the connection fails, the verifier sends the request once more
+/// over a new connection. The repetition can be charged too, and changes nothing else.
 ///
 /// Without a verdict, the gate refuses the request with 503 and `Retry-After`, never with 401. This
 /// happens if the server cannot be reached, takes longer than [`RemoteSettings::timeout`], rejects
@@ -129,18 +130,26 @@ impl RemoteVerifier {
         })
     }
 
-    async fn ask(&self, key: &KeyText) -> Result<Verdict, Failure> {
+    async fn ask(&self, presented: &Presented<'_>) -> Result<Verdict, Failure> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
-        let request = self.request(key);
+        let request = self.request(presented);
         let (status, body) = match &self.connections {
             Connections::Plain(pools) => pools.send(request).await?,
             Connections::Tls(pools) => pools.send(request).await?,
         };
-        read_verdict(status, &body)
+        read_verdict(presented, status, &body)
     }
 
-    fn request(&self, key: &KeyText) -> Request<Full<Bytes>> {
-        let body = serde_json::json!({ "key": key.expose() }).to_string();
+    fn request(&self, presented: &Presented<'_>) -> Request<Full<Bytes>> {
+        let mut body = serde_json::json!({ "key": presented.key.expose() });
+        if !presented.scopes.is_empty() {
+            body["scopes"] = presented.scopes.iter().map(ToString::to_string).collect();
+        }
+        // A cost of one is the default of the server. An older server refuses the member.
+        if let Some(cost) = presented.cost.filter(|cost| *cost != Cost::ONE) {
+            body["cost"] = cost.get().into();
+        }
+        let body = body.to_string();
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
@@ -153,8 +162,7 @@ impl RemoteVerifier {
 
 impl KeyVerifier for RemoteVerifier {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
-        let key = presented.key;
-        let asked = tokio::time::timeout(self.timeout, self.ask(key)).await;
+        let asked = tokio::time::timeout(self.timeout, self.ask(presented)).await;
         let answer = asked.unwrap_or(Err(Failure::TimedOut(self.timeout)));
         answer.unwrap_or_else(|failure| {
             warn!(url = %self.endpoint, cause = %failure, "the Tollgate server returned no verdict");
@@ -265,7 +273,7 @@ mod tests {
         let error = RemoteVerifier::new(url, &key(KEY)).err().expect("not an admin key");
         assert!(error.to_string().contains("tg_admin_"), "{error}");
         let verifier = RemoteVerifier::new(url, &key(ADMIN_KEY)).expect("a URL and an admin key");
-        let request = verifier.request(&key(KEY));
+        let request = verifier.request(&Presented::new(&key(KEY)));
         assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {ADMIN_KEY}").as_str());
         assert!(!format!("{:?}", request.headers()).contains("AAAA"));
     }

@@ -93,9 +93,9 @@ pub struct AccountView {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FormError {
     /// The id of the invalid field. `None` if the error concerns the whole form.
-    pub field: Option<&'static str>,
+    pub field: Option<String>,
     /// The label of the field. `None` if the text needs no label.
-    pub label: Option<&'static str>,
+    pub label: Option<String>,
     /// The sentence that the form also shows next to the field.
     pub text: String,
 }

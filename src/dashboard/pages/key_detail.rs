@@ -6,6 +6,7 @@ use super::{
     frame::Frame,
     holds::HoldTable,
     key_views::{Access, KeyHead, KeyState},
+    limits::LimitTable,
     purchases::PurchaseTable,
     security_log::EventTable,
 };
@@ -21,6 +22,8 @@ pub struct KeyDetailPage {
     pub figures: Vec<Figure>,
     /// The charts of calls and spending.
     pub charts: Vec<Chart>,
+    /// The rate limits. `None` if there are none, or if they cannot be read.
+    pub limits: Option<LimitTable>,
     /// The open holds of the key. If there are none, the page does not mention holds.
     pub holds: HoldTable,
     /// The newest purchases. `None` if the session may not see purchases.
@@ -58,6 +61,7 @@ pub struct KeyView {
     pub rotated_to: Option<Link>,
     /// The actions that the page offers. It offers none of them for a revoked or expired key.
     pub can_change: bool,
+    pub can_lower_limits: bool,
     pub can_disable: bool,
     pub can_enable: bool,
     pub can_rotate: bool,

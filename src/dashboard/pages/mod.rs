@@ -14,6 +14,7 @@ pub mod key_form;
 pub mod key_shown;
 pub mod key_views;
 pub mod keys;
+pub mod limits;
 pub mod message;
 pub mod notices;
 pub mod purchases;

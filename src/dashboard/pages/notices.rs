@@ -15,6 +15,7 @@ impl Notice {
             "disabled" => "The key is disabled. Requests with it fail until you enable it again.",
             "enabled" => "The key is enabled. Programs can use it.",
             "changed" => "Your changes are saved.",
+            "limits" => "The limits are saved. They apply to all new requests with this key.",
             "voided" => "The hold is voided. Its amount is available.",
             _ => return None,
         };
@@ -28,7 +29,7 @@ mod tests {
 
     #[test]
     fn only_known_values_of_done_show_a_notice() {
-        for word in ["revoked", "disabled", "enabled", "changed", "voided"] {
+        for word in ["revoked", "disabled", "enabled", "changed", "limits", "voided"] {
             assert!(Notice::of(word).is_some(), "{word}");
         }
         for word in ["", "Revoked", "<b>", "revoked "] {

@@ -7,15 +7,18 @@ use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
+        rate_limit::RateLimits,
         tenant::Tenant,
         timestamp::Timestamp,
     },
     store::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
+        changes::ChangeKind,
         clock::{now, stored_time},
         connection::Connection,
         external_ids::stored_account,
+        stored_limits::{limits_to_store, stored_limits},
         transaction::Tx,
         turns::hurry,
     },
@@ -35,6 +38,9 @@ pub struct Account {
     pub balance: i64,
     /// The part of the balance that open holds reserve.
     pub held: i64,
+    /// The rate limits of all keys of the account together. `None` means that only the tenant's
+    /// defaults apply.
+    pub rate_limits: Option<RateLimits>,
     pub created_at: Timestamp,
 }
 
@@ -51,6 +57,7 @@ struct AccountRow {
     status: String,
     balance: i64,
     held: i64,
+    rate_limits: Option<serde_json::Value>,
     created_at: OffsetDateTime,
 }
 
@@ -62,7 +69,7 @@ macro_rules! select_accounts {
             "SELECT /* " + $name
             + r#" */
                         external_id, status, balance, ledger_held(account_id, held) AS "held!",
-                        created_at
+                        rate_limits, created_at
                  FROM accounts "#
             + $rest,
             $($argument),*
@@ -79,6 +86,7 @@ impl AccountRow {
             status: stored_status(&self.status)?,
             balance: self.balance,
             held: self.held,
+            rate_limits: stored_limits("accounts.rate_limits", self.rate_limits.as_ref())?,
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
@@ -180,10 +188,48 @@ impl AccountHandle<'_> {
         let stored = select(&mut tx, self.tenant, self.id).await?;
         // This announces the change even if the status has not changed, because an earlier call may
         // have failed after its commit, and the client then repeats it.
-        let change = self.store.announce_account(&mut tx, self.tenant.id, self.id).await?;
+        self.commit_change(tx, ChangeKind::Account).await?;
+        Ok(stored)
+    }
+
+    /// Replaces the rate limits of the account. `None` removes them, so that only the tenant's
+    /// defaults apply. If the account already has these limits, the call records no event.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
+    pub async fn change_rate_limits(
+        &self,
+        rate_limits: Option<RateLimits>,
+    ) -> Result<Account, StoreError> {
+        let _timer = self.store.timer("change_account_rate_limits");
+        let (mut tx, _) = self.begin().await?;
+        let old = select(&mut tx, self.tenant, self.id).await?;
+        if old.rate_limits != rate_limits {
+            let at = now(&mut tx).await?;
+            sqlx::query!(
+                "UPDATE /* accounts.change_rate_limits */
+                        accounts SET rate_limits = $2::text::jsonb WHERE account_id = $1",
+                self.id.uuid(),
+                limits_to_store(rate_limits.as_ref()),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let [from, to] = [&old.rate_limits, &rate_limits]
+                .map(|limits| limits.as_ref().map(RateLimits::to_value));
+            let detail = json!({"rate_limits": {"from": from, "to": to}});
+            self.record(&mut tx, AuditAction::AccountChange, None, detail, at).await?;
+        }
+        // This announces the change even if the limits have not changed, because an earlier call
+        // may have failed after its commit, and the client then repeats it.
+        self.commit_change(tx, ChangeKind::Limits).await?;
+        Ok(Account { rate_limits, ..old })
+    }
+
+    /// Announces a change to the account and commits it. Returns when every node has applied it.
+    async fn commit_change(&self, mut tx: Tx, kind: ChangeKind) -> Result<(), StoreError> {
+        let (tenant, account) = (self.tenant.id, self.id);
+        let change = self.store.announce_account(&mut tx, tenant, account, kind).await?;
         let committed = tx.commit_and_keep().await?;
         change.settle(self.store, committed).await;
-        Ok(stored)
+        Ok(())
     }
 
     /// Begins a transaction and locks the account's row. The data of the account that later

@@ -26,6 +26,7 @@ pub struct DashboardChange {
     pub logo: Option<Option<Logo>>,
     pub return_origins: Option<ReturnOrigins>,
     pub wallet_sign_in: Option<WalletSignIn>,
+    pub owner_rate_limits: Option<bool>,
 }
 
 struct SettingsRow {
@@ -35,6 +36,7 @@ struct SettingsRow {
     logo_type: Option<String>,
     return_origins: Vec<String>,
     wallet_sign_in: String,
+    owner_rate_limits: bool,
 }
 
 impl SettingsRow {
@@ -61,6 +63,7 @@ impl SettingsRow {
             logo,
             return_origins: ReturnOrigins::new(origins).map_err(|error| corrupt(&error))?,
             wallet_sign_in: policy.map_err(|error| corrupt(&error))?,
+            owner_rate_limits: self.owner_rate_limits,
         })
     }
 }
@@ -79,7 +82,8 @@ impl Store {
                 sqlx::query_as!(
                     SettingsRow,
                     "SELECT /* dashboard_settings.dashboard_settings */
-                            name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+                            name, color, logo_hash, logo_type, return_origins, wallet_sign_in,
+                            owner_rate_limits
                      FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
@@ -177,7 +181,8 @@ async fn select_for_update(
     sqlx::query_as!(
         SettingsRow,
         "SELECT /* dashboard_settings.select_for_update */
-                name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+                name, color, logo_hash, logo_type, return_origins, wallet_sign_in,
+                owner_rate_limits
          FROM dashboard_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
         tenant.id.uuid(),
     )
@@ -194,13 +199,15 @@ async fn update(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE /* dashboard_settings.update */ dashboard_settings
-         SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5
+         SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5,
+             owner_rate_limits = $6
          WHERE tenant_id = $1",
         tenant.id.uuid(),
         settings.name.as_ref().map(DisplayName::as_str),
         settings.color.map(|color| color.to_string()),
         &settings.return_origins.to_strings(),
         settings.wallet_sign_in.as_str(),
+        settings.owner_rate_limits,
     )
     .execute(connection)
     .await?;
@@ -243,6 +250,9 @@ fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings
     if let Some(policy) = change.wallet_sign_in {
         new.wallet_sign_in = policy;
     }
+    if let Some(allowed) = change.owner_rate_limits {
+        new.owner_rate_limits = allowed;
+    }
     new
 }
 
@@ -260,5 +270,6 @@ fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, 
     compare("logo", |settings| json!(settings.logo.map(|logo| logo.hash.to_string())));
     compare("return_origins", |settings| json!(settings.return_origins.to_strings()));
     compare("wallet_sign_in", |settings| json!(settings.wallet_sign_in.as_str()));
+    compare("owner_rate_limits", |settings| json!(settings.owner_rate_limits));
     differences
 }

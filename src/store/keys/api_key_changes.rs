@@ -3,7 +3,7 @@
 use serde_json::{Map, json};
 use time::OffsetDateTime;
 
-use super::row::{ApiKey, select, update};
+use super::row::{ApiKey, select, update, update_limits_of_chain};
 use crate::{
     domain::{
         api_key::KeyText,
@@ -16,10 +16,14 @@ use crate::{
     },
     entropy,
     store::{
-        AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError, clock::now,
-        connection::Connection, hold_voids::void_holds_of_key, transaction::Tx, turns::hurry,
+        AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError, changes::ChangeKind,
+        clock::now, connection::Connection, hold_voids::void_holds_of_key, transaction::Tx,
+        turns::hurry,
     },
 };
+
+/// The members of an audit event that concern rate limits.
+const RATE_LIMIT_MEMBERS: [&str; 2] = ["rate_limits", "owner_rate_limits"];
 
 /// The reason for the revocation that a rotation without a grace period causes.
 const ROTATED: &str = "rotated";
@@ -28,7 +32,8 @@ const ROTATED: &str = "rotated";
 const LOST: &str = "a failover of the database lost the revocation";
 
 impl AccountHandle<'_> {
-    /// Changes a live key. If the key already has the settings, the call records no event.
+    /// Changes a live key. Its rate limits also change for the other live keys of its chain of
+    /// rotations. If the key already has the settings, the call records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn change_api_key(
         &self,
@@ -49,15 +54,35 @@ impl AccountHandle<'_> {
         if !detail.is_empty() {
             let at = now(&mut tx).await?;
             update(&mut tx, self.id, key_id, &settings).await?;
-            let target = Some(AuditTarget::ApiKey(key_id));
-            self.record(&mut tx, AuditAction::ApiKeyChange, target, detail.into(), at).await?;
+            let mut changed = vec![(key_id, detail.clone())];
+            if change.touches_rate_limits() {
+                // The keys of a chain share windows, so they need windows of the same length.
+                let mut limits = detail;
+                limits.retain(|name, _| RATE_LIMIT_MEMBERS.contains(&name.as_str()));
+                let others = update_limits_of_chain(&mut tx, self.id, key_id, &settings).await?;
+                changed.extend(others.into_iter().map(|other| (other, limits.clone())));
+            }
+            for (changed, detail) in changed {
+                let target = Some(AuditTarget::ApiKey(changed));
+                self.record(&mut tx, AuditAction::ApiKeyChange, target, detail.into(), at).await?;
+            }
         }
         // This announces the change even if no setting has changed, because an earlier call may
         // have failed after its commit, and the client then repeats it.
-        let announced = if change.touches_verdict() {
-            Some(self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?)
+        let kind = if change.touches_verdict() {
+            Some(ChangeKind::Keys)
         } else {
-            None
+            change.touches_rate_limits().then_some(ChangeKind::Limits)
+        };
+        let announced = match kind {
+            Some(kind) => {
+                let (tenant, account) = (self.tenant.id, self.id);
+                let with_chain = change.touches_rate_limits();
+                let announced =
+                    self.store.announce_key(&mut tx, tenant, account, key_id, kind, with_chain);
+                Some(announced.await?)
+            }
+            None => None,
         };
         let committed = tx.commit_and_keep().await?;
         if let Some(announced) = announced {
@@ -192,7 +217,8 @@ impl AccountHandle<'_> {
         key_id: KeyId,
         revoke: Option<AcknowledgedRevoke>,
     ) -> Result<(), StoreError> {
-        let change = self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?;
+        let (tenant, kind) = (self.tenant.id, ChangeKind::Keys);
+        let change = self.store.announce_key(&mut tx, tenant, self.id, key_id, kind, false).await?;
         let committed = tx.commit_and_keep().await?;
         // The node keeps the revocation before it waits, because a failover during the wait can
         // lose it, and the call returns nevertheless.

@@ -15,7 +15,15 @@ use crate::{
         text::{Metadata, Name, Reason},
         timestamp::Timestamp,
     },
-    store::{StoreError, clock::stored_time, connection::Connection, scope_sets::stored_scopes},
+    store::{
+        StoreError,
+        clock::stored_time,
+        connection::Connection,
+        scope_sets::stored_scopes,
+        stored_limits::{
+            limits_to_store, owner_limits_to_store, stored_limits, stored_owner_limits,
+        },
+    },
 };
 
 /// A stored API key, without its hash.
@@ -44,6 +52,8 @@ pub(super) struct KeyRow {
     pub metadata: serde_json::Value,
     pub spend_limit: Option<i64>,
     pub spend_period: Option<String>,
+    pub rate_limits: Option<serde_json::Value>,
+    pub owner_rate_limits: Option<serde_json::Value>,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
     pub last_used_at: Option<OffsetDateTime>,
@@ -65,8 +75,9 @@ macro_rules! select_keys {
             "SELECT /* " + $name
             + r#" */
                         k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit, k.spend_period,
-                        k.enabled, k.created_at, u.last_used_at AS "last_used_at?", k.expires_at,
-                        k.revoked_at, k.revoked_reason, k.rotated_from, k.rotated_to,
+                        k.rate_limits, k.owner_rate_limits, k.enabled, k.created_at,
+                        u.last_used_at AS "last_used_at?", k.expires_at, k.revoked_at, k.revoked_reason,
+                        k.rotated_from, k.rotated_to,
                         statement_timestamp() AS "now!"
                  FROM api_keys k LEFT JOIN api_key_last_used u USING (account_id, key_id) "#
             + $rest,
@@ -90,6 +101,8 @@ impl KeyRow {
                 expires_at,
                 enabled: self.enabled,
                 spend_limit: stored_limit(self.spend_limit, self.spend_period.as_deref())?,
+                rate_limits: stored_limits("api_keys.rate_limits", self.rate_limits.as_ref())?,
+                owner_limits: stored_owner_limits(self.owner_rate_limits.as_ref())?,
                 metadata: Metadata::from_stored(self.metadata),
             },
             created_at: time(self.created_at)?,
@@ -143,9 +156,9 @@ pub(super) async fn insert(
         "INSERT /* keys.insert */
                 INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata,
                                enabled, created_at, expires_at, rotated_from, spends_as,
-                               spend_limit, spend_period)
+                               spend_limit, spend_period, rate_limits, owner_rate_limits)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12,
-                coalesce(old.spends_as, old.key_id), $13, $14
+                coalesce(old.spends_as, old.key_id), $13, $14, $15::text::jsonb, $16::text::jsonb
          FROM (VALUES ($12::uuid)) AS new (rotated_from)
          LEFT JOIN api_keys old ON old.account_id = $1 AND old.key_id = new.rotated_from",
         account_id.uuid(),
@@ -162,6 +175,8 @@ pub(super) async fn insert(
         key.rotated_from.map(KeyId::uuid),
         settings.spend_limit.map(|limit| limit.amount.minor_units()),
         settings.spend_limit.map(|limit| limit.period.as_str()),
+        limits_to_store(settings.rate_limits.as_ref()),
+        owner_limits_to_store(&settings.owner_limits),
     )
     .execute(connection)
     .await?;
@@ -178,7 +193,8 @@ pub(super) async fn update(
     sqlx::query!(
         "UPDATE /* keys.update */
                 api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
-                             metadata = $7::text::json, spend_limit = $8, spend_period = $9
+                             metadata = $7::text::json, spend_limit = $8, spend_period = $9,
+                             rate_limits = $10::text::jsonb, owner_rate_limits = $11::text::jsonb
          WHERE account_id = $1 AND key_id = $2",
         account_id.uuid(),
         key_id.uuid(),
@@ -189,8 +205,39 @@ pub(super) async fn update(
         settings.metadata.to_string(),
         settings.spend_limit.map(|limit| limit.amount.minor_units()),
         settings.spend_limit.map(|limit| limit.period.as_str()),
+        limits_to_store(settings.rate_limits.as_ref()),
+        owner_limits_to_store(&settings.owner_limits),
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Gives the other live keys of a chain of rotations the rate limits of this key. Returns the keys
+/// whose limits have changed.
+pub(super) async fn update_limits_of_chain(
+    connection: &mut Connection,
+    account_id: AccountId,
+    key_id: KeyId,
+    settings: &KeySettings,
+) -> Result<Vec<KeyId>, StoreError> {
+    let changed = sqlx::query_scalar!(
+        "UPDATE /* keys.update_limits_of_chain */ api_keys AS other
+         SET rate_limits = $3::text::jsonb, owner_rate_limits = $4::text::jsonb
+         FROM api_keys k
+         WHERE k.account_id = $1 AND k.key_id = $2 AND other.account_id = $1
+           AND other.key_id <> k.key_id
+           AND coalesce(other.spends_as, other.key_id) = coalesce(k.spends_as, k.key_id)
+           AND key_is_live(other.revoked_at, other.expires_at, clock_timestamp())
+           AND (other.rate_limits, other.owner_rate_limits)
+               IS DISTINCT FROM ($3::text::jsonb, $4::text::jsonb)
+         RETURNING other.key_id",
+        account_id.uuid(),
+        key_id.uuid(),
+        limits_to_store(settings.rate_limits.as_ref()),
+        owner_limits_to_store(&settings.owner_limits),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(changed.into_iter().map(KeyId::from_uuid).collect())
 }

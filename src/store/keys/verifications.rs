@@ -1,9 +1,11 @@
+use uuid::Uuid;
+
 use super::row::select;
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
         api_key::KeyHash,
-        id::KeyId,
+        id::{KeyId, TenantId},
         scope::ScopeSet,
         server::ServerId,
         tenant::Tenant,
@@ -11,8 +13,9 @@ use crate::{
         verification::{Denial, KeyState},
     },
     store::{
-        Account, ApiKey, Refusal, Store, StoreError, accounts::account::stored_status,
-        clock::stored_time, external_ids::stored_account,
+        Account, ApiKey, LimitGenerations, LimitSet, Refusal, Store, StoreError,
+        accounts::account::stored_status, clock::stored_time, external_ids::stored_account,
+        stored_limits::stored_limits,
     },
 };
 
@@ -23,8 +26,21 @@ pub struct Verification {
     pub key_id: KeyId,
     pub scopes: ScopeSet,
     pub expires_at: Option<Timestamp>,
+    pub limits: VerifiedLimits,
     /// Whether the key is accepted, by the database's clock when the key was read.
     pub verdict: Result<(), Denial>,
+}
+
+/// The rate limits that apply to the calls of a key, and their identity.
+#[derive(Clone, Debug)]
+pub struct VerifiedLimits {
+    pub tenant: TenantId,
+    pub account: Uuid,
+    pub key: Uuid,
+    /// The first key of the chain of rotations. The keys of a chain share windows.
+    pub chain: Uuid,
+    pub generations: LimitGenerations,
+    pub limits: LimitSet,
 }
 
 /// The result of reading a key on a server.
@@ -44,6 +60,8 @@ pub struct OwnKey {
     pub account: Account,
     /// The rest of the spend limit, in minor units. `None` means that the key has no limit.
     pub spend_left: Option<i64>,
+    /// The time by the database's clock when the key was read.
+    pub now: Timestamp,
 }
 
 impl Store {
@@ -78,6 +96,14 @@ impl Store {
             key_id: KeyId::from_uuid(row.key_id),
             scopes: self.scope_sets.get(&row.scopes)?,
             expires_at,
+            limits: VerifiedLimits {
+                tenant: tenant.id,
+                account: row.account_id,
+                key: row.key_id,
+                chain: row.chain,
+                generations: row.generations,
+                limits: self.limit_sets.get(&row.limits)?,
+            },
             verdict: state.judge(time(row.now)?),
         }))
     }
@@ -109,7 +135,7 @@ impl Store {
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at,
+                              a.created_at, a.rate_limits, clock_timestamp() AS "now!",
                               CASE WHEN $3::bigint IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
                                   (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
@@ -134,8 +160,10 @@ impl Store {
             status: stored_status(&row.status)?,
             balance: row.balance,
             held: row.held,
+            rate_limits: stored_limits("accounts.rate_limits", row.rate_limits.as_ref())?,
             created_at: stored_time("accounts.created_at", row.created_at)?,
         };
-        Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left })
+        let now = stored_time("clock_timestamp()", row.now)?;
+        Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left, now })
     }
 }

@@ -3,7 +3,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::gathered::{Read, Row};
-use crate::{domain::dashboard::IDLE_SECONDS, store::primary::server_started_at};
+use crate::{
+    domain::dashboard::IDLE_SECONDS,
+    store::{
+        limit_sets::{LimitGenerations, StoredLimits},
+        primary::server_started_at,
+    },
+};
 
 /// Converts the rows of a statement. Each row contains the server that responded. If nothing was
 /// found, there is one row without a hash.
@@ -27,8 +33,13 @@ pub(in crate::store) struct KeyAndAccount {
     pub enabled: bool,
     pub expires_at: Option<OffsetDateTime>,
     pub revoked_at: Option<OffsetDateTime>,
+    pub account_id: Uuid,
     pub external_id: String,
     pub status: String,
+    /// The first key of the chain of rotations.
+    pub chain: Uuid,
+    pub limits: StoredLimits,
+    pub generations: LimitGenerations,
     /// The time by the database's clock when the row was read.
     pub now: OffsetDateTime,
 }
@@ -48,9 +59,19 @@ impl Row for KeyAndAccount {
                       k.key_hash AS "key_hash?", k.tenant_id AS "tenant_id?",
                       k.key_id AS "key_id?", k.scopes AS "scopes?", k.enabled AS "enabled?",
                       k.expires_at AS "expires_at?", k.revoked_at AS "revoked_at?",
-                      a.external_id AS "external_id?", a.status AS "status?"
+                      a.account_id AS "account_id?", a.external_id AS "external_id?",
+                      a.status AS "status?", coalesce(k.spends_as, k.key_id) AS "chain?",
+                      k.rate_limits::text AS key_limits, k.owner_rate_limits::text AS owner_limits,
+                      a.rate_limits::text AS account_limits,
+                      nullif(t.rate_limits, '[]')::text AS tenant_limits,
+                      nullif(t.key_rate_limits, '[]')::text AS key_defaults,
+                      nullif(t.account_rate_limits, '[]')::text AS account_defaults,
+                      k.limits_generation AS "key_generation?",
+                      a.limits_generation AS "account_generation?",
+                      t.limits_generation AS "tenant_generation?"
                FROM (SELECT) AS answer
-                    LEFT JOIN (api_keys k JOIN accounts a USING (account_id))
+                    LEFT JOIN (api_keys k JOIN accounts a USING (account_id)
+                               LEFT JOIN tenant_limits t ON t.tenant_id = k.tenant_id)
                     ON k.key_hash = ANY($1)"#,
             hashes as &[&[u8]],
         )
@@ -64,8 +85,23 @@ impl Row for KeyAndAccount {
             enabled: row.enabled?,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
+            account_id: row.account_id?,
             external_id: row.external_id?,
             status: row.status?,
+            chain: row.chain?,
+            limits: StoredLimits {
+                key: row.key_limits,
+                owner: row.owner_limits,
+                account: row.account_limits,
+                tenant: row.tenant_limits,
+                key_defaults: row.key_defaults,
+                account_defaults: row.account_defaults,
+            },
+            generations: LimitGenerations {
+                key: row.key_generation?,
+                account: row.account_generation?,
+                tenant: row.tenant_generation.unwrap_or(0),
+            },
             now: row.now,
         })
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        changes::{Change, ChangeKind, UnderWay, lock},
+        changes::{Affected, Change, ChangeKind, UnderWay, lock},
         connection::Connection,
         transaction::{Committed, Tx},
     },
@@ -26,7 +26,7 @@ impl Change {
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
         let UnderWay { changes, number } = &self.under_way;
-        changes.apply_here(&self.tags);
+        changes.apply_here(&self.affected);
         if let Some(committed_on) = changes.committed_on.get() {
             committed_on(self.server);
         }
@@ -66,7 +66,7 @@ impl Store {
     /// # Panics
     ///
     /// If the function is already set. A store belongs to one node.
-    pub fn on_change(&self, apply: impl Fn(KeyTag) + Send + Sync + 'static) {
+    pub fn on_change(&self, apply: impl Fn(Affected) + Send + Sync + 'static) {
         let said = self.changes.apply_here.set(Box::new(apply));
         assert!(said.is_ok(), "a store belongs to one node");
     }
@@ -82,13 +82,14 @@ impl Store {
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Announces a change that affects no API key, and commits it. Returns the server that
-    /// committed the change, as soon as no node accepts a request that the change forbids.
+    /// Announces a change that lists no API keys, and commits it. Returns the server that committed
+    /// the change, as soon as no node accepts a request that the change forbids.
     ///
-    /// Nodes invalidate nothing for such a change, because they read admin keys, sessions and links
-    /// for each request on the server that granted their lease. However, this method waits until a
-    /// node with a lease from a deposed server has lost that lease. If this node's own session is
-    /// on another server, the callback of [`Self::on_commit`] ends this node's own lease.
+    /// For a change to rate limits, nodes drop all cached data. For the other kinds, nodes
+    /// invalidate nothing, because they read admin keys, sessions and links for each request on the
+    /// server that granted their lease. However, this method waits until a node with a lease from a
+    /// deposed server has lost that lease. If this node's own session is on another server, the
+    /// callback of [`Self::on_commit`] ends this node's own lease.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,
@@ -101,32 +102,42 @@ impl Store {
         Ok(server)
     }
 
-    /// Announces a change to one key.
+    /// Announces a change to one key. `with_chain` also announces it for the other live keys of its
+    /// chain of rotations, whose rate limits are the same.
     pub(in crate::store) async fn announce_key(
         &self,
         connection: &mut Connection,
         tenant: TenantId,
         account_id: AccountId,
         key_id: KeyId,
+        kind: ChangeKind,
+        with_chain: bool,
     ) -> Result<Change, StoreError> {
-        let hash = sqlx::query_scalar!(
-            "SELECT /* changes.announce_key */
-                    key_hash FROM api_keys WHERE account_id = $1 AND key_id = $2",
+        let hashes = sqlx::query_scalar!(
+            "SELECT /* changes.announce_key */ other.key_hash
+             FROM api_keys k JOIN api_keys other USING (account_id)
+             WHERE k.account_id = $1 AND k.key_id = $2
+               AND (other.key_id = k.key_id
+                    OR $3 AND coalesce(other.spends_as, other.key_id)
+                              = coalesce(k.spends_as, k.key_id)
+                          AND key_is_live(other.revoked_at, other.expires_at, clock_timestamp()))",
             account_id.uuid(),
             key_id.uuid(),
+            with_chain,
         )
-        .fetch_one(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
-        let tags = vec![stored_tag(&hash)?];
-        self.changes.announce(connection, tenant, ChangeKind::Keys, tags).await
+        let tags = hashes.iter().map(|hash| stored_tag(hash)).collect::<Result<_, _>>()?;
+        self.changes.announce(connection, tenant, kind, tags).await
     }
 
-    /// Announces a change to an account's status, which affects all its live keys.
+    /// Announces a change to an account's status or rate limits, which affects all its live keys.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut Connection,
         tenant: TenantId,
         account_id: AccountId,
+        kind: ChangeKind,
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(
             "SELECT /* changes.announce_account */ key_hash FROM api_keys
@@ -135,8 +146,10 @@ impl Store {
         )
         .fetch_all(&mut *connection)
         .await?;
-        let tags = hashes.iter().map(|hash| stored_tag(hash)).collect::<Result<_, _>>()?;
-        self.changes.announce(connection, tenant, ChangeKind::Account, tags).await
+        let tags = hashes.iter().map(|hash| stored_tag(hash)).collect::<Result<Vec<_>, _>>()?;
+        // Without tags, a change of the kind `Limits` would affect all keys of the tenant.
+        let kind = if tags.is_empty() { ChangeKind::Account } else { kind };
+        self.changes.announce(connection, tenant, kind, tags).await
     }
 }
 

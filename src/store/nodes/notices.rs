@@ -4,16 +4,27 @@ use uuid::Uuid;
 
 use crate::{
     domain::{api_key::KeyTag, id::NodeId},
-    store::changes::{ChangeId, ChangeKind},
+    store::{
+        WindowTag,
+        changes::{ChangeId, ChangeKind},
+    },
 };
+
+/// The first word of a recall: `recall <node> <number> <any> <tag>,<tag>…`. It is not a kind of
+/// change, because it makes no node refuse a request.
+pub(in crate::store) const RECALL: &str = "recall";
 
 /// A notification that a node receives, in the order of commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
     /// These keys changed. The node that changed them may be waiting for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
-    /// Any object may have changed. A node applies this by dropping all cached data.
+    /// Any object may have changed, such as the rate limits of a tenant. A node applies this by
+    /// dropping all cached data.
     Everything { acknowledge: Option<ChangeId> },
+    /// Another node recalls unspent calls of these windows, and may be waiting for an
+    /// acknowledgement.
+    Recalled { tags: Vec<WindowTag>, acknowledge: Option<ChangeId> },
     /// The renewal with this number arrived, so the node has received all notifications of earlier
     /// commits.
     Renewed(i64),
@@ -43,6 +54,15 @@ pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
         return Notice::Everything { acknowledge: None };
     };
     let acknowledge = (number != 0 && node != own).then_some(ChangeId { node, number });
+    if *kind == RECALL
+        && let Some(tags) = rest.first().and_then(|rest| read_tags(rest, WindowTag))
+    {
+        return if node == own {
+            Notice::Recalled { tags: Vec::new(), acknowledge: None }
+        } else {
+            Notice::Recalled { tags, acknowledge }
+        };
+    }
     match changed_keys(kind, rest.first().copied()) {
         Some(tags) => Notice::Changed { tags, acknowledge },
         None => Notice::Everything { acknowledge },
@@ -61,17 +81,21 @@ pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     }
 }
 
-/// Parses the tags of the keys that a change of this kind affects. Returns `None` if this version
-/// does not know the kind, or cannot parse the words after the tenant.
+/// Parses the tags of the keys that a change of this kind affects. Returns `None` if the change
+/// affects all keys of the tenant, if this version does not know the kind, or if it cannot parse
+/// the words after the tenant.
 fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
-    let tag = |text: &str| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
+    let tags = |text: &str| read_tags(text, KeyTag::from_bits);
     match kind.parse::<ChangeKind>().ok()? {
-        ChangeKind::Keys | ChangeKind::Account => {
-            rest.map_or(Some(Vec::new()), |tags| tags.split(',').map(tag).collect())
-        }
+        ChangeKind::Keys | ChangeKind::Account => rest.map_or(Some(Vec::new()), tags),
+        ChangeKind::Limits => rest.and_then(tags),
         // Admin keys and sessions are read for each request, so nothing is cached.
         ChangeKind::AdminKey | ChangeKind::Sessions => rest.is_none().then(Vec::new),
     }
+}
+
+fn read_tags<T>(text: &str, tag: impl Fn(u64) -> T) -> Option<Vec<T>> {
+    text.split(',').map(|text| u64::from_str_radix(text, 16).ok().map(&tag)).collect()
 }
 
 fn read_node(text: &str) -> Option<NodeId> {
@@ -105,13 +129,21 @@ mod tests {
 
     #[test]
     fn notice_of_a_change_contains_the_tags_of_its_keys() {
-        for kind in ["keys", "account"] {
+        for kind in ["keys", "account", "limits"] {
             let one = format!("{kind} {CHANGE} 00000000000000ff");
             assert_eq!(heard(&one), changed(&[255], acknowledgement()));
             let two = format!("{kind} {CHANGE} 00000000000000ff,ffffffffffffffff");
             assert_eq!(heard(&two), changed(&[255, u64::MAX], acknowledgement()));
+        }
+        for kind in ["keys", "account"] {
             assert_eq!(heard(&format!("{kind} {CHANGE}")), changed(&[], acknowledgement()));
         }
+    }
+
+    #[test]
+    fn change_to_rate_limits_without_keys_invalidates_everything() {
+        let everything = Notice::Everything { acknowledge: acknowledgement() };
+        assert_eq!(heard(&format!("limits {CHANGE}")), everything);
     }
 
     #[test]
@@ -142,6 +174,7 @@ mod tests {
             ("keys", " not-a-tag"),
             ("keys", " 1 2"),
             ("account", " 1 word"),
+            ("limits", " not-a-tag"),
             ("admin_key", " 1"),
             ("sessions", " word"),
         ] {

@@ -208,8 +208,11 @@ async fn problems_with_load_and_failures() -> Vec<Answer> {
     let app = start(Limits { body_timeout: BODY_TIMEOUT, ..Limits::default() }).await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let mut answers =
-        vec![body_without_end(&app, &key).await, one_request_too_many(&app, &key).await];
+    let mut answers = vec![
+        body_without_end(&app, &key).await,
+        one_call_too_many(&app, wallet).await,
+        one_request_too_many(&app, &key).await,
+    ];
     let rename = "ALTER TABLE audit_events RENAME TO other_events";
     sqlx::query(rename).execute(&app.pool).await.expect("the table is renamed");
     let events = app.send(app.tronagg.call("GET", "/v1/audit-events")).await;
@@ -232,6 +235,23 @@ async fn body_without_end(app: &App, key: &NewKey) -> Answer {
     let detail = answer.text("/detail");
     assert!(detail.contains(&own), "{detail}");
     let detail = detail.replace(&own, &default);
+    answer.json["detail"] = detail.into();
+    answer
+}
+
+/// Makes a purchase more than a rate limit allows. Replaces the seconds until the window ends with
+/// the length of the window, because some time passes between the purchases.
+async fn one_call_too_many(app: &App, wallet: &str) -> Answer {
+    let limits = json!([{"name": "default", "limit": 1, "window_seconds": 60}]);
+    let settings = json!({"name": "a", "rate_limits": limits});
+    let key = app.key_with(&app.tronagg, wallet, settings).await;
+    app.send(key.buy("1")).await.expect(201);
+    let mut answer = app.send(key.buy("1")).await.expect_problem(429, "rate_limited");
+    let seconds = answer.header("retry-after").expect("waiting helps");
+    let own = format!("in {seconds} s.");
+    let detail = answer.text("/detail");
+    assert!(detail.contains(&own), "{detail}");
+    let detail = detail.replace(&own, "in 60 s.");
     answer.json["detail"] = detail.into();
     answer
 }

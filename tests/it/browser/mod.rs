@@ -12,6 +12,7 @@ mod holds;
 mod keys;
 mod pages;
 mod provider;
+mod rate_limits;
 mod rights;
 mod sign_in;
 mod world;

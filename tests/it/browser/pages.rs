@@ -54,10 +54,13 @@ async fn create_sample_account(world: &World) -> SampleKeys {
     let tenant = &world.app.tronagg;
     let dashboard = json!({
         "name": "TronAgg", "color": "#c2410c", "wallet_sign_in": "create",
-        "return_origins": [world.url],
+        "return_origins": [world.url], "owner_rate_limits": true,
     });
     world.set_dashboard(tenant, dashboard).await;
     world.app.wallet("250").await;
+    let daily = json!([{"name": "daily", "limit": 1_000_000, "window_seconds": 86_400}]);
+    let account = tenant.call("PATCH", &format!("/v1/accounts/{WALLET}"));
+    world.call(account.json(json!({"rate_limits": daily}))).await.expect(200);
     let key = async |body: Value| world.app.key_with(tenant, WALLET, body).await;
     let revoked = key(json!({"name": "First try"})).await;
     let leaked = key(
@@ -70,6 +73,12 @@ async fn create_sample_account(world: &World) -> SampleKeys {
     let bot = key(json!({
         "name": "Grid bot on the office server", "expires_in": 7_776_000,
         "spend_limit": {"amount": "500", "period": "month"},
+        "rate_limits": [
+            {"name": "default", "limit": 1000, "window_seconds": 60},
+            // The longest valid name, which has no place to break.
+            {"name": "requests_of_the_order_book_depth", "limit": 10_000_000,
+             "window_seconds": 2_678_399, "scope": "order_book_depth_of_all_markets:read"},
+        ],
     }));
     let bot = bot.await;
     buy(world, &bot, &leaked).await;
@@ -153,6 +162,13 @@ async fn key_pages(scripts: Scripts) {
     open_and_check_page(&world, "key-disabled", &of(paused, "")).await;
     open_and_check_page(&world, "key-revoked", &of(revoked, "")).await;
     open_and_check_page(&world, "key-change", &of(bot, "/edit")).await;
+    open_and_check_page(&world, "key-limits", &of(bot, "/limits")).await;
+    world.fill("#calls-default", "1001").await;
+    world.fill("#calls-requests_of_the_order_book_depth", "many").await;
+    world.click("#submit").await;
+    world.find("#errors").await;
+    check_page(&world, "key-limits-wrong").await;
+    open_and_check_page(&world, "key-limits-none", &of(paused, "/limits")).await;
     open_and_check_page(&world, "key-rotate", &of(bot, "/rotate")).await;
     open_and_check_page(&world, "key-revoke", &of(bot, "/revoke")).await;
     open_and_check_page(&world, "key-purchases", &of(bot, "/purchases")).await;
@@ -377,6 +393,7 @@ async fn tab_reaches_every_control_with_a_visible_focus_ring() {
         "/dashboard/balance",
         "/dashboard/log",
         &key,
+        &format!("{key}/limits"),
         &format!("{key}/compromised"),
     ] {
         world.open(path).await;

@@ -103,6 +103,6 @@ async fn replies_are_cut_off(world: &Arc<World>) {
 }
 
 async fn postgres_restarts(world: &Arc<World>, signal: Signal) {
-    world.signal_postmaster(signal);
+    cluster::signal_postmaster("crash", signal);
     world.wait_for_orders(500).await;
 }

@@ -17,8 +17,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use sqlx::PgPool;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tollgate::postgres::{DATABASE, PrivatePostgres};
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::harness::{
     Answer, Call, cluster, eventually,
-    process::{Process, tollgate},
+    process::{Process, create_tenant, tollgate},
     proxy::Proxy,
 };
 
@@ -86,13 +86,7 @@ impl World {
         });
         let postgres = postgres.await.expect("the task does not panic");
         let url = postgres.url(DATABASE);
-        let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
-            .args(["--currency", "TRX", "--decimals", "6", "--default-scopes", "write"])
-            .args(["--database-url", &url])
-            .output()
-            .expect("the program runs");
-        assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
-        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("the text is JSON");
+        let admin_key = create_tenant(&url, &["--currency", "TRX", "--decimals", "6"]);
 
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
         let mut nodes = Vec::new();
@@ -112,7 +106,7 @@ impl World {
             pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             url,
             http: Client::builder(TokioExecutor::new()).pool_idle_timeout(MAX_IDLE).build_http(),
-            admin_key: tenant["admin_key"].as_str().expect("the key is a string").to_owned(),
+            admin_key,
             nodes,
             accounts: Vec::new(),
             orders_begun: AtomicUsize::new(0),
@@ -181,19 +175,6 @@ impl World {
             .expect("the task does not panic");
         std::fs::remove_dir_all(cluster::directory("crash")).expect("the test owns the directory");
         (tally, violations)
-    }
-
-    pub fn signal_postmaster(&self, signal: Signal) {
-        let file = cluster::directory("crash").join("data/postmaster.pid");
-        let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text
-            .lines()
-            .next()
-            .expect("the line exists")
-            .parse()
-            .expect("the process id is a number");
-        kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
-            .expect("Postgres runs");
     }
 
     pub fn random(&self) -> StdRng {

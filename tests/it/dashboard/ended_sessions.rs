@@ -223,7 +223,10 @@ async fn begin_forms(
     server: &Listening,
     owner: &mut Visitor,
 ) -> Vec<(String, SlowRequest)> {
-    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    site.set_dashboard(&site.app.tronagg, json!({"owner_rate_limits": true})).await.expect(200);
+    let limits = json!([{"name": "default", "limit": 1000, "window_seconds": 60}]);
+    let body = json!({"name": "a key", "rate_limits": limits});
+    let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
     let disabled = site.app.key(&site.app.tronagg, WALLET).await;
     let disable = site.app.tronagg.call("PATCH", &disabled.path).json(json!({"enabled": false}));
     site.api(disable).await.expect(200);
@@ -233,15 +236,17 @@ async fn begin_forms(
     let page = format!("/dashboard/keys/{}", key.id);
     let page_of_disabled = format!("/dashboard/keys/{}", disabled.id);
     let edit = format!("{page}/edit");
+    let lower = format!("{page}/limits");
     let rotate = format!("{page}/rotate");
     let compromised = format!("{page}/compromised");
     let new = "/dashboard/keys/new";
     let settings = [("name", "late"), ("access", "read"), ("expires", "never")];
     let disable = format!("{page}/disable");
     let enable = format!("{page_of_disabled}/enable");
-    let forms: [SlowForm<'_>; 8] = [
+    let forms: [SlowForm<'_>; 9] = [
         (new, new, &settings),
         (&edit, &edit, &settings),
+        (&lower, &lower, &[("calls-default", "1")]),
         (&page, &disable, &[]),
         (&page_of_disabled, &enable, &[]),
         (&rotate, &rotate, &[("grace", "0")]),

@@ -83,10 +83,12 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
     let app = &site.app;
     // The id of an account can also contain markup.
     let account = "<script>alert(1)</script>\"'>";
-    let body = json!({"name": "a"});
+    let limits = json!([{"name": "default", "limit": 1000, "window_seconds": 60}]);
+    let body = json!({"name": "a", "rate_limits": limits});
     let put = format!("/v1/accounts/{}", encode(account));
     site.api(app.tradetally.call("PUT", &put)).await.expect(201);
     let keys = format!("{put}/keys");
+    site.set_dashboard(&app.tradetally, json!({"owner_rate_limits": true})).await.expect(200);
     let made = site.api(app.tradetally.call("POST", &keys).json(body)).await.expect(201);
     let id = made.text("/id").to_owned();
     let mut owner = site.owner(&app.tradetally, account).await;
@@ -103,6 +105,11 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
     assert_escaped(&owner.submit(new, new, &fields).await.expect(400));
     let edit = format!("/dashboard/keys/{id}/edit");
     assert_escaped(&owner.submit(&edit, &edit, &fields).await.expect(400));
+    let lower = format!("/dashboard/keys/{id}/limits");
+    for text in [SCRIPT, ATTRIBUTE] {
+        let fields = [("calls-default", text)];
+        assert_escaped(&owner.submit(&lower, &lower, &fields).await.expect(400));
+    }
     let typed = encode(&format!("{SCRIPT}{ATTRIBUTE}"));
     for path in [
         "/dashboard/keys?show=TYPED&done=TYPED&q=TYPED&sort=TYPED&page=TYPED",

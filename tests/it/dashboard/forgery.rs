@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use super::visitor::{LOOPBACK, SECURE, Site, Visitor, form};
 use crate::harness::{Call, WALLET, app::NewKey};
 
@@ -25,6 +27,7 @@ fn forms(key: &NewKey) -> Vec<(String, Vec<(&'static str, String)>)> {
         (of_key("compromised"), vec![form_token("I"), ("replace", "on".to_owned())]),
         ("/dashboard/logout".to_owned(), Vec::new()),
         ("/dashboard/logout-everywhere".to_owned(), Vec::new()),
+        (of_key("limits"), vec![("calls-default", "1".to_owned())]),
     ]
 }
 
@@ -46,7 +49,10 @@ async fn state(site: &Site) -> Vec<String> {
 /// Signs in an owner. Returns the owner, a key of the account, and the CSRF token of the session.
 async fn owner(site: &Site) -> (Visitor, NewKey, String) {
     site.app.wallet("5").await;
-    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    site.set_dashboard(&site.app.tronagg, json!({"owner_rate_limits": true})).await.expect(200);
+    let limits = json!([{"name": "default", "limit": 1000, "window_seconds": 60}]);
+    let body = json!({"name": "a key", "rate_limits": limits});
+    let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let page = owner.get("/dashboard/keys/new").await.expect(200);
     let csrf = page.field("/dashboard/keys/new", "csrf");

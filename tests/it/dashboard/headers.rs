@@ -22,11 +22,16 @@ use crate::harness::{Call, WALLET, app::NewKey};
 async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let app = &site.app;
     app.wallet("20").await;
-    let key = app.key_with(&app.tronagg, WALLET, json!({"name": "bot", "expires_in": 3600})).await;
+    let limits = json!([{"name": "default", "limit": 1000, "window_seconds": 60}]);
+    let body = json!({"name": "bot", "expires_in": 3600, "rate_limits": limits});
+    let key = app.key_with(&app.tronagg, WALLET, body).await;
     app.send(key.buy("1.5")).await.expect(201);
     let hold = key.call("POST", "/v1/holds").json(json!({"amount": "1"}));
     let hold = app.send(hold).await.expect(201);
-    let change = json!({"wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg"});
+    let change = json!({
+        "wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg",
+        "owner_rate_limits": true,
+    });
     site.set_dashboard(&app.tronagg, change).await.expect(200);
     let owner = site.owner(&app.tronagg, WALLET).await;
     let mut paths: Vec<String> = [
@@ -42,7 +47,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     ]
     .map(str::to_owned)
     .to_vec();
-    for suffix in ["", "/edit", "/rotate", "/revoke", "/compromised", "/purchases"] {
+    for suffix in ["", "/edit", "/limits", "/rotate", "/revoke", "/compromised", "/purchases"] {
         paths.push(format!("/dashboard/keys/{}{suffix}", key.id));
     }
     paths.push(format!("/dashboard/holds/{}/void", hold.text("/id")));

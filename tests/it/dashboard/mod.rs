@@ -13,6 +13,7 @@ mod headers;
 mod holds;
 mod lists;
 mod new_keys;
+mod rate_limits;
 mod rights;
 mod secrets;
 mod sessions;

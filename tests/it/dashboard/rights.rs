@@ -38,6 +38,7 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/keys/new", &["GET", "POST"], Needs::Keys),
     ("/keys/{key_id}", &["GET"], Needs::Keys),
     ("/keys/{key_id}/edit", &["GET", "POST"], Needs::Keys),
+    ("/keys/{key_id}/limits", &["GET", "POST"], Needs::Keys),
     ("/keys/{key_id}/disable", &["POST"], Needs::Keys),
     ("/keys/{key_id}/enable", &["POST"], Needs::Keys),
     ("/keys/{key_id}/rotate", &["GET", "POST"], Needs::Keys),

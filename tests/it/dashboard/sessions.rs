@@ -37,6 +37,7 @@ async fn request_without_a_session_is_redirected_or_refused() {
         "/dashboard/keys/new",
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q",
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/edit",
+        "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/limits",
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/rotate",
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/revoke",
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/compromised",

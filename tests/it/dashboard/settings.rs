@@ -23,24 +23,29 @@ async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     let get = || site.api(tenant.call("GET", "/v1/dashboard-settings"));
     let defaults = json!({
         "name": null, "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
+        "owner_rate_limits": false,
     });
     assert_eq!(get().await.expect(200).json, defaults);
     let change = json!({
         "name": "  TronAgg ", "color": "#C2410C", "logo": base64_file(PNG, 100),
         "return_origins": ["https://app.tronagg.example", "HTTPS://App.TronAgg.example:443"],
-        "wallet_sign_in": "existing",
+        "wallet_sign_in": "existing", "owner_rate_limits": true,
     });
     let set = site.set_dashboard(tenant, change).await.expect(200);
     assert_eq!(set.text("/name"), "TronAgg");
     assert_eq!(set.text("/color"), "#c2410c");
     assert_eq!(set.text("/logo/media_type"), "image/png");
     assert_eq!(set.json["return_origins"], json!(["https://app.tronagg.example"]));
+    assert_eq!(set.json["owner_rate_limits"], true);
     assert_eq!(get().await.expect(200).json, set.json);
     let kept = site.set_dashboard(tenant, json!({"name": null})).await.expect(200);
     assert_eq!((&kept.json["name"], kept.text("/color")), (&Value::Null, "#c2410c"));
     assert_eq!(kept.json["logo"], set.json["logo"]);
-    let cleared =
-        json!({"color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off"});
+    assert_eq!(kept.json["owner_rate_limits"], true);
+    let cleared = json!({
+        "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
+        "owner_rate_limits": false,
+    });
     assert_eq!(site.set_dashboard(tenant, cleared).await.expect(200).json, defaults);
     // The settings of another tenant have not changed.
     site.set_dashboard(tenant, json!({"name": "TronAgg"})).await.expect(200);
@@ -120,6 +125,8 @@ async fn unsafe_settings_are_refused() {
         ("return_origins", json!([7])),
         ("wallet_sign_in", json!("on")),
         ("wallet_sign_in", json!(null)),
+        ("owner_rate_limits", json!(null)),
+        ("owner_rate_limits", json!("true")),
         ("css", json!("body { display: none }")),
     ] {
         let answer = site.set_dashboard(&site.app.tronagg, json!({member: value.clone()})).await;
@@ -145,7 +152,7 @@ async fn all_invalid_settings_are_reported_together() {
     let site = Site::start().await;
     let change = json!({
         "name": "", "color": "red", "logo": "x", "return_origins": ["x"],
-        "wallet_sign_in": "x", "y": 1,
+        "wallet_sign_in": "x", "owner_rate_limits": 1, "y": 1,
     });
     let answer = site.set_dashboard(&site.app.tronagg, change).await;
     let answer = answer.expect_problem(422, "validation_failed");
@@ -155,7 +162,9 @@ async fn all_invalid_settings_are_reported_together() {
         .map(|at| at[1..].split('/').next().expect("there is a first part").to_owned())
         .collect();
     reported.sort_unstable();
-    assert_eq!(reported, ["color", "logo", "name", "return_origins", "wallet_sign_in", "y"]);
+    let members =
+        ["color", "logo", "name", "owner_rate_limits", "return_origins", "wallet_sign_in", "y"];
+    assert_eq!(reported, members);
 }
 
 #[tokio::test]
@@ -168,4 +177,21 @@ async fn only_the_settings_route_accepts_a_larger_body() {
     let call = site.app.tronagg.call("POST", "/v1/dashboard-links");
     let elsewhere = json!({"account": "a".repeat(20_000)});
     site.api(call.json(elsewhere)).await.expect_problem(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn audit_trail_records_that_owners_may_lower_rate_limits() {
+    let site = Site::start().await;
+    let tenant = &site.app.tronagg;
+    let newest_event = async || {
+        let events = site.api(tenant.call("GET", "/v1/audit-events?limit=1")).await.expect(200);
+        events.data()[0].clone()
+    };
+    let allow = json!({"owner_rate_limits": true});
+    site.set_dashboard(tenant, allow.clone()).await.expect(200);
+    let event = newest_event().await;
+    assert_eq!(event["action"], "dashboard.change");
+    assert_eq!(event["detail"], json!({"owner_rate_limits": {"from": false, "to": true}}));
+    site.set_dashboard(tenant, allow).await.expect(200);
+    assert_eq!(newest_event().await, event, "the repeated change has no effect");
 }

@@ -53,6 +53,8 @@ const KEY_ROUTES: &[(&str, &str)] = &[
     ("GET", ""),
     ("GET", "/edit"),
     ("POST", "/edit"),
+    ("GET", "/limits"),
+    ("POST", "/limits"),
     ("POST", "/disable"),
     ("POST", "/enable"),
     ("GET", "/rotate"),
@@ -133,6 +135,9 @@ async fn key_of_another_account_is_indistinguishable_from_an_unknown_key() {
 async fn no_page_shows_data_of_another_account() {
     let site = Site::start().await;
     let victim = victim(&site).await;
+    for tenant in [&site.app.tronagg, &site.app.tradetally] {
+        site.set_dashboard(tenant, json!({"owner_rate_limits": true})).await.expect(200);
+    }
     for (mut visitor, own) in other_owners(&site).await {
         let id = &victim.key.id;
         let mut paths = vec![

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tollgate::{
     postgres::{self, PrivatePostgres},
@@ -39,6 +40,16 @@ pub fn options(name: &str) -> postgres::Options {
 /// Returns a path in the temporary directory. It contains the id of this process.
 pub fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tollgate-test-{}-{name}", std::process::id()))
+}
+
+/// Sends a signal to the server of a test cluster that was started with [`options`].
+pub fn signal_postmaster(name: &str, signal: Signal) {
+    let file = directory(name).join("data/postmaster.pid");
+    let text = std::fs::read_to_string(file).expect("Postgres runs");
+    let line = text.lines().next().expect("the line exists");
+    let pid = line.parse().expect("the process id is a number");
+    kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
+        .expect("Postgres runs");
 }
 
 pub fn variable(name: &str) -> Option<std::ffi::OsString> {

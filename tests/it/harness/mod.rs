@@ -4,6 +4,7 @@ pub mod app;
 pub mod cluster;
 pub mod data_dir;
 pub mod listener;
+pub mod node;
 pub mod played_node;
 pub mod process;
 pub mod proxy;

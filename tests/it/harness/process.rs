@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use super::{Answer, Call, PATIENCE, cluster};
 
 /// Builds a `tollgate` command. It does not inherit the environment of this process.
@@ -22,6 +24,18 @@ pub fn tollgate(arguments: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// Creates the tenant `tronagg`, with the prefix `ta_` and these options. Returns its admin key.
+pub fn create_tenant(url: &str, options: &[&str]) -> String {
+    let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
+        .args(["--default-scopes", "write", "--database-url", url])
+        .args(options)
+        .output()
+        .expect("the program runs");
+    assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
+    let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("the text is JSON");
+    tenant["admin_key"].as_str().expect("the key is a string").to_owned()
 }
 
 /// A service that runs as a separate process.

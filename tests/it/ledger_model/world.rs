@@ -12,6 +12,7 @@ use tollgate::{
         credit::NewCredit,
         id::{HoldId, KeyId, PurchaseId},
         key_settings::{KeyChange, KeySettings},
+        rate_limit::OwnerLimits,
         scope::ScopeSet,
         text::{Metadata, Name},
         timestamp::Timestamp,
@@ -218,6 +219,8 @@ impl World {
                     enabled: true,
                     metadata: Metadata::default(),
                     spend_limit: None,
+                    rate_limits: None,
+                    owner_limits: OwnerLimits::default(),
                 };
                 let made = store.account(tenant, name, &origin).create_api_key(&text, &new).await;
                 keys.push(answer(made)?.id);

@@ -131,5 +131,7 @@ async fn a_node_is_cut_off(world: &Arc<World>, to_database: bool, to_node: bool)
 }
 
 async fn postgres_restarts(world: &Arc<World>, signal: Signal) {
-    let ((), ()) = tokio::join!(world.make_changes(40), async { world.signal_postmaster(signal) });
+    let ((), ()) = tokio::join!(world.make_changes(40), async {
+        cluster::signal_postmaster("revocation", signal);
+    });
 }

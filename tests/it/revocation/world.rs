@@ -19,16 +19,15 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tollgate::postgres::{DATABASE, PrivatePostgres};
 
 use super::record::{Record, Tally};
 use crate::harness::{
-    PATIENCE, cluster, eventually,
-    process::{Process, tollgate},
-    proxy::Proxy,
+    PATIENCE, cluster,
+    node::{Node, all_hold_leases},
+    process::create_tenant,
 };
 
 pub const NODES: usize = 3;
@@ -36,6 +35,10 @@ const ACCOUNTS: usize = 40;
 const KEYS_PER_ACCOUNT: usize = 5;
 const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
+
+/// The rate limit of each key, which no test uses up: the number of calls and the length of the
+/// window in seconds.
+const LIMIT: (u32, u32) = (10_000_000, 2_678_400);
 
 /// The number of revoked keys that the clients continue to use, in addition to live keys.
 const DEAD_KEYS: usize = 100;
@@ -57,15 +60,6 @@ pub struct World {
     pub durations: Mutex<Vec<Duration>>,
 }
 
-pub struct Node {
-    number: usize,
-    pub proxy: Proxy,
-    process: Mutex<Option<Process>>,
-    address: Mutex<String>,
-    /// Whether backends send changes to this node and expect a response from it.
-    pub is_available: AtomicBool,
-}
-
 struct Account {
     name: String,
     keys: Vec<Arc<Key>>,
@@ -76,6 +70,8 @@ pub struct Key {
     text: String,
     record: Record,
     revoked: AtomicBool,
+    /// Whether a call with the key has passed, so that its rate limit has counted a call.
+    has_passed: AtomicBool,
 }
 
 /// A change that forbids a key.
@@ -85,6 +81,8 @@ enum Change {
     Disable,
     Reduce,
     Suspend,
+    /// Lowers the rate limit of the key to one call per window, which is used up.
+    Lower,
 }
 
 impl World {
@@ -94,32 +92,20 @@ impl World {
         });
         let postgres = postgres.await.expect("the task does not panic");
         let url = postgres.url(DATABASE);
-        let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
-            .args(["--max-keys", "1000", "--default-scopes", "write", "--database-url", &url])
-            .output()
-            .expect("the program runs");
-        assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
-        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("the text is JSON");
+        let admin_key = create_tenant(&url, &["--max-keys", "1000"]);
 
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
         let mut nodes = Vec::new();
         for number in 0..NODES {
-            let proxy = Proxy::start(socket.clone()).await;
-            let node = Node {
-                number,
-                proxy,
-                process: Mutex::default(),
-                address: Mutex::default(),
-                is_available: AtomicBool::new(true),
-            };
-            node.start().await;
+            let name = format!("revocation-{number}");
+            let node = Node::on(socket.clone(), DATABASE, &name).await;
             nodes.push(node);
         }
         let world = Arc::new(Self {
             postgres: Mutex::new(Some(postgres)),
             pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             http: Client::builder(TokioExecutor::new()).build_http(),
-            admin_key: tenant["admin_key"].as_str().expect("the key is a string").to_owned(),
+            admin_key,
             nodes,
             accounts: (0..ACCOUNTS).map(|number| Account::named(number).into()).collect(),
             keys: RwLock::default(),
@@ -185,15 +171,7 @@ impl World {
 
     /// Waits until every node holds its lease, so that nodes accept keys.
     pub async fn all_hold_leases(&self) {
-        eventually("every node has its lease", async || {
-            for node in &self.nodes {
-                if node.metric("tollgate_lease_held").await != Some(1) {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
+        all_hold_leases(&self.nodes).await;
     }
 
     /// Stops the clients, the services and Postgres. Returns the counts and the violations.
@@ -208,7 +186,7 @@ impl World {
                 .metric("tollgate_cache_lookups_total{result=\"hit\"}")
                 .await
                 .expect("the query returns a number");
-            node.process.lock().expect("the lock is not poisoned").take();
+            node.end();
         }
         self.pool.close().await;
         let postgres =
@@ -233,19 +211,6 @@ impl World {
         (tally, violations)
     }
 
-    pub fn signal_postmaster(&self, signal: Signal) {
-        let file = cluster::directory("revocation").join("data/postmaster.pid");
-        let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text
-            .lines()
-            .next()
-            .expect("the line exists")
-            .parse()
-            .expect("the process id is a number");
-        kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
-            .expect("Postgres runs");
-    }
-
     fn random(&self) -> StdRng {
         StdRng::seed_from_u64(self.seeds.fetch_add(1, Ordering::Relaxed) as u64)
     }
@@ -266,8 +231,11 @@ impl World {
         // The connection can be reused only after the body has been read.
         let _ = answer.into_body().collect().await;
         match status {
-            200 => key.record.answered(begun, node, true),
-            401 | 403 => key.record.answered(begun, node, false),
+            200 => {
+                key.has_passed.store(true, Ordering::Relaxed);
+                key.record.answered(begun, node, true);
+            }
+            401 | 403 | 429 => key.record.answered(begun, node, false),
             503 => {}
             other => panic!("node {node} answered {other}"),
         }
@@ -278,8 +246,9 @@ impl World {
     async fn make_one_change(&self, account: &mut Account, random: &mut StdRng) {
         let index = random.random_range(0..account.keys.len());
         let key = Arc::clone(&account.keys[index]);
-        let change = [Change::Revoke, Change::Disable, Change::Reduce, Change::Suspend]
-            [random.random_range(0..4)];
+        let change =
+            [Change::Revoke, Change::Disable, Change::Reduce, Change::Suspend, Change::Lower]
+                [random.random_range(0..5)];
         let keys = match change {
             Change::Suspend => account.keys.clone(),
             _ => vec![Arc::clone(&key)],
@@ -287,6 +256,9 @@ impl World {
         let (method, path, body, undo) = change.request(account, &key);
         // These requests put the key into the caches of the nodes.
         self.send_to_all_nodes(&key).await;
+        if matches!(change, Change::Lower) {
+            self.send_until_one_has_passed(&key).await;
+        }
         keys.iter().for_each(|key| key.record.ban_sent());
         self.send_until_it_returns(random, &method, &path, &body).await;
         keys.iter().for_each(|key| key.record.ban_returned());
@@ -302,6 +274,14 @@ impl World {
                 key.revoked.store(true, Ordering::Relaxed);
                 account.keys[index] = self.create(account).await;
             }
+        }
+    }
+
+    async fn send_until_one_has_passed(&self, key: &Key) {
+        let deadline = Instant::now() + PATIENCE;
+        while !key.has_passed.load(Ordering::Relaxed) {
+            assert!(Instant::now() < deadline, "no call with {} has passed", key.id);
+            self.send_to_all_nodes(key).await;
         }
     }
 
@@ -346,13 +326,14 @@ impl World {
 
     async fn create(&self, account: &Account) -> Arc<Key> {
         let path = format!("{}/keys", account.path());
+        let body = json!({"name": "a", "rate_limits": limits(LIMIT.0)});
         let deadline = Instant::now() + PATIENCE;
         let mut random = self.random();
         let created = loop {
             let node = random.random_range(0..NODES);
             if self.nodes[node].is_available.load(Ordering::Relaxed)
                 && let Some(created) =
-                    self.send_as_admin(node, Method::POST, &path, json!({"name": "a"})).await
+                    self.send_as_admin(node, Method::POST, &path, body.clone()).await
             {
                 break created;
             }
@@ -360,8 +341,13 @@ impl World {
         };
         let text =
             |member: &str| created[member].as_str().expect("the member is a string").to_owned();
-        let (record, revoked) = (Record::default(), AtomicBool::new(false));
-        let key = Arc::new(Key { id: text("id"), text: text("key"), record, revoked });
+        let key = Arc::new(Key {
+            id: text("id"),
+            text: text("key"),
+            record: Record::default(),
+            revoked: AtomicBool::new(false),
+            has_passed: AtomicBool::new(false),
+        });
         let mut keys = self.keys.write().expect("the lock is not poisoned");
         keys.push(Arc::clone(&key));
         if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
@@ -399,55 +385,6 @@ impl World {
     }
 }
 
-impl Node {
-    /// Starts the service and waits until it accepts requests.
-    pub async fn start(&self) {
-        let mut command = tollgate(&["serve"]);
-        command.env("DATABASE_URL", self.proxy.url(DATABASE));
-        let log = cluster::directory(&format!("revocation-{}.log", self.number));
-        let process = tokio::task::spawn_blocking(move || Process::start(command, &log));
-        let process = process.await.expect("the task does not panic");
-        *self.address.lock().expect("the lock is not poisoned") =
-            format!("http://{}", process.address);
-        *self.process.lock().expect("the lock is not poisoned") = Some(process);
-        self.is_available.store(true, Ordering::Relaxed);
-    }
-
-    pub fn kill(&self) {
-        self.is_available.store(false, Ordering::Relaxed);
-        self.signal(Signal::KILL);
-        let process = self
-            .process
-            .lock()
-            .expect("the lock is not poisoned")
-            .take()
-            .expect("the service runs");
-        process.wait();
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        let process = self.process.lock().expect("the lock is not poisoned");
-        process.as_ref().expect("the service runs").signal(signal);
-    }
-
-    fn url(&self) -> String {
-        self.address.lock().expect("the lock is not poisoned").clone()
-    }
-
-    /// Returns the value of a metric, or `None` if the node does not respond.
-    pub async fn metric(&self, name: &str) -> Option<u64> {
-        let address = self.process.lock().expect("the lock is not poisoned").as_ref()?.metrics;
-        let name = format!("{name} ");
-        tokio::task::spawn_blocking(move || {
-            let answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
-            let text = answer.into_body().read_to_string().ok()?;
-            text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
-        })
-        .await
-        .expect("the task does not panic")
-    }
-}
-
 impl Account {
     fn named(number: usize) -> Self {
         Self { name: format!("user-{number}"), keys: Vec::new() }
@@ -478,6 +415,15 @@ impl Change {
                 let undo = Some(json!({"status": "active"}));
                 (Method::PATCH, of_account, json!({"status": "suspended"}), undo)
             }
+            Self::Lower => {
+                let undo = Some(json!({"rate_limits": limits(LIMIT.0)}));
+                (Method::PATCH, of_key, json!({"rate_limits": limits(1)}), undo)
+            }
         }
     }
+}
+
+/// Returns a list with a rate limit of this number of calls.
+fn limits(calls: u32) -> Value {
+    json!([{"name": "default", "limit": calls, "window_seconds": LIMIT.1}])
 }

@@ -16,10 +16,11 @@ async fn service_refuses_to_start_if_connection_limits_are_too_low() {
     let name = database.name.clone();
     let error = fails(database.service("4"));
     for part in [
-        "opens up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 8 for purchases and 1 ",
+        "opens up to 21: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 3 for rate limits, 8 for \
+         purchases and 1 ",
         &format!("The role \"{name}\" may have 4 (its CONNECTION LIMIT)"),
-        "Raise the limit to 18",
-        "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 15",
+        "Raise the limit to 21",
+        "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 18",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
@@ -27,16 +28,16 @@ async fn service_refuses_to_start_if_connection_limits_are_too_low() {
     // A command opens fewer connections than a service, so it starts.
     database.create_tenant();
 
-    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 16")).await;
+    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 19")).await;
     let error = fails(database.service("4"));
     assert!(error.contains("or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"), "{error}");
     database.start_and_stop("2", &[]);
 
     let limit =
-        format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 17");
+        format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 20");
     database.run(&limit).await;
     let error = fails(database.service("4"));
-    assert!(error.contains(&format!("The database \"{name}\" may have 17")), "{error}");
+    assert!(error.contains(&format!("The database \"{name}\" may have 20")), "{error}");
     database.start_and_stop("3", &[]);
 }
 
@@ -66,7 +67,7 @@ async fn low_connection_limit_behind_a_pooler_causes_a_warning_and_no_error() {
     let log = database.start_and_stop("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
     assert!(log.contains("WARN") && log.contains("may have 8 (its CONNECTION LIMIT)"), "{log}");
     assert!(
-        log.contains("opens up to 15"),
+        log.contains("opens up to 18"),
         "the listener does not count, because it uses the other URL: {log}"
     );
 }

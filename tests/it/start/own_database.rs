@@ -73,7 +73,7 @@ impl OwnDatabase {
         command
     }
 
-    /// Builds a command for a service that opens this many connections for requests, and fourteen
+    /// Builds a command for a service that opens this many connections for requests, and 17
     /// other connections.
     pub fn service(&self, connections: &str) -> Command {
         let mut command = self.command(&["serve"]);

@@ -202,7 +202,7 @@ async fn service_refuses_a_pooler_with_one_connection_but_a_command_accepts_it()
     for part in [
         "allows fewer connections than this node may open",
         "PgBouncer: default_pool_size",
-        "Raise its limit to 16 for each node",
+        "Raise its limit to 19 for each node",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}\n{}", pooler.log());
     }

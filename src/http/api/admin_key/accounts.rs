@@ -1,4 +1,4 @@
-//! Creates, reads, lists, suspends and activates accounts.
+//! Creates, reads, lists and changes accounts.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
@@ -9,16 +9,18 @@ use crate::{
     auth::Problem,
     domain::{
         account::{AccountStatus, ExternalId},
-        tenant::Tenant,
+        rate_limit::{LimitState, RateLimits},
         timestamp::Timestamp,
     },
     http::api::shared::{
         admin::Admin,
         amounts::Balance,
-        fields::{Fields, text},
+        fields::{Fields, Patch, text},
         page::{List, Page},
         params::{AccountPath, QueryParams},
         problems::{AnyRoute, WithAdminKey, WithBody, WithParameters, WithTarget},
+        rate_limit_state::RateLimitState,
+        rate_limits::{RateLimitBody, patch_rate_limits},
     },
     state::AppState,
     store,
@@ -31,6 +33,15 @@ pub struct Account {
     id: ExternalId,
     status: AccountStatus,
     balance: Balance,
+    /// The rate limits of all keys of the account together. `null` if the account has none of its
+    /// own, so that only the tenant's defaults apply.
+    #[schema(required = true)]
+    rate_limits: Option<Vec<RateLimitBody>>,
+    /// The rate limits that apply to the calls of the account, with their current windows: the
+    /// account's limits and the tenant's defaults for accounts. `null` in the response to a change
+    /// if they could not be read.
+    #[schema(required = true)]
+    effective_rate_limits: Option<Vec<RateLimitState>>,
     created_at: Timestamp,
 }
 
@@ -40,24 +51,32 @@ pub type AccountList = List<Account>;
 type AccountPage = Page<24>;
 
 impl Account {
-    fn new(account: store::Account, tenant: &Tenant) -> Self {
+    fn new(account: store::Account, limits: Option<Vec<LimitState>>, admin: &Admin) -> Self {
         Self {
             id: account.external_id,
             status: account.status,
-            balance: Balance::new(account.balance, account.held, &tenant.policy.currency),
+            balance: Balance::new(account.balance, account.held, &admin.tenant.policy.currency),
+            rate_limits: account.rate_limits.as_ref().map(RateLimitBody::list),
+            effective_rate_limits: limits.map(|limits| RateLimitState::list(limits, admin.now)),
             created_at: account.created_at,
         }
     }
 }
 
-/// An empty object. The path contains the id of the account.
+/// The settings of the account. The path contains its id.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PutAccountRequest {}
+pub struct PutAccountRequest {
+    /// Replaces all rate limits of the account. `null` removes them, so that only the tenant's
+    /// defaults apply. If absent, an existing account keeps its rate limits.
+    #[schema(value_type = Option<RateLimits>)]
+    rate_limits: Patch<RateLimits>,
+}
 
 impl PutAccountRequest {
-    fn read(fields: Fields) -> Result<Self, Problem> {
-        fields.finish(Some(Self {}))
+    fn read(mut fields: Fields) -> Result<Self, Problem> {
+        let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
+        fields.finish(Some(Self { rate_limits }))
     }
 }
 
@@ -66,18 +85,24 @@ impl PutAccountRequest {
 pub struct PatchAccountRequest {
     #[schema(nullable = false)]
     status: Option<AccountStatus>,
+    /// Replaces all rate limits of the account. `null` removes them, so that only the tenant's
+    /// defaults apply.
+    #[schema(value_type = Option<RateLimits>)]
+    rate_limits: Patch<RateLimits>,
 }
 
 impl PatchAccountRequest {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
         let status = fields.change("status", text(str::parse));
-        fields.finish(Some(Self { status }))
+        let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
+        fields.finish(Some(Self { status, rate_limits }))
     }
 }
 
 /// Create an account
 ///
-/// Returns the account if it already exists.
+/// Returns the account if it already exists. If the body contains `rate_limits`, an existing
+/// account gets them too.
 #[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
     tag = "accounts",
     params(AccountPath),
@@ -93,10 +118,14 @@ pub async fn put(
     AccountPath { account }: AccountPath,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Account>), Problem> {
-    let PutAccountRequest {} = PutAccountRequest::read(fields)?;
-    let (account, made) = admin.account(&state, &account).ensure().await?;
+    let request = PutAccountRequest::read(fields)?;
+    let handle = admin.account(&state, &account);
+    let (mut account, made) = handle.ensure().await?;
+    if let Some(rate_limits) = request.rate_limits.into_change() {
+        account = handle.change_rate_limits(rate_limits).await?;
+    }
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(Account::new(account, &admin.tenant))))
+    Ok((status, Json(after_change(&state, &admin, account).await)))
 }
 
 /// Get an account
@@ -112,13 +141,15 @@ pub async fn get(
     AccountPath { account }: AccountPath,
 ) -> Result<Json<Account>, Problem> {
     let account = state.store.find_account(&admin.tenant, &account).await?;
-    Ok(Json(Account::new(account, &admin.tenant)))
+    let limits = state.limiter().of_account(&admin.tenant, &account).await?;
+    Ok(Json(Account::new(account, Some(limits), &admin)))
 }
 
-/// Suspend or activate an account
+/// Change an account
 ///
-/// Tollgate refuses all keys of a suspended account. Suspending an account also ends its dashboard
-/// sessions and invalidates its unused dashboard links.
+/// Suspends or activates the account, or replaces its rate limits. An absent member keeps its
+/// value. Tollgate refuses all keys of a suspended account. Suspending an account also ends its
+/// dashboard sessions and invalidates its unused dashboard links.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     params(AccountPath),
@@ -133,11 +164,18 @@ pub async fn patch(
     fields: Fields,
 ) -> Result<Json<Account>, Problem> {
     let request = PatchAccountRequest::read(fields)?;
-    let account = match request.status {
-        Some(status) => admin.account(&state, &account).set_status(status).await?,
-        None => state.store.find_account(&admin.tenant, &account).await?,
+    let handle = admin.account(&state, &account);
+    // The status comes first, because a suspension is urgent.
+    let with_status = match request.status {
+        Some(status) => Some(handle.set_status(status).await?),
+        None => None,
     };
-    Ok(Json(Account::new(account, &admin.tenant)))
+    let account = match (request.rate_limits.into_change(), with_status) {
+        (Some(rate_limits), _) => handle.change_rate_limits(rate_limits).await?,
+        (None, Some(account)) => account,
+        (None, None) => state.store.find_account(&admin.tenant, &account).await?,
+    };
+    Ok(Json(after_change(&state, &admin, account).await))
 }
 
 /// List accounts
@@ -157,8 +195,16 @@ pub async fn list(
     let page = AccountPage::read(params, format!("accounts {}", admin.tenant.id))?;
     let before = page.after.and_then(read_position);
     let accounts = state.store.list_accounts(&admin.tenant, before, page.fetch()).await?;
-    let shape = |account: store::Account| Account::new(account, &admin.tenant);
-    Ok(page.respond(accounts, position, shape))
+    let limits = state.limiter().of_accounts(&admin.tenant, &accounts).await?;
+    let accounts: Vec<_> = accounts.into_iter().zip(limits).collect();
+    let shape = |(account, limits)| Account::new(account, Some(limits), &admin);
+    Ok(page.respond(accounts, |(account, _)| position(account), shape))
+}
+
+/// Builds the response to a change. The change has been made, even if the limits cannot be read.
+async fn after_change(state: &AppState, admin: &Admin, account: store::Account) -> Account {
+    let limits = state.limiter().of_account(&admin.tenant, &account).await;
+    Account::new(account, limits.ok(), admin)
 }
 
 fn position(account: &store::Account) -> [u8; 24] {

@@ -14,11 +14,12 @@ use uuid::Uuid;
 use crate::{
     auth::Problem,
     domain::{
-        amount::Currency,
+        account::ExternalId,
         api_key::KeyText,
         id::KeyId,
         key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, GraceSeconds, KeyStatusFilter, Lifetime},
+        rate_limit::{OwnerLimits, RateLimits},
         scope::ScopeSet,
         spend_limit::SpendLimit,
         tenant::Tenant,
@@ -37,6 +38,7 @@ use crate::{
             AnyRoute, KeyLimitReached, KeyNotChangeable, WithAdminKey, WithBody, WithParameters,
             WithTarget,
         },
+        rate_limits::{patch_rate_limits, rate_limits},
     },
     state::AppState,
     store,
@@ -60,8 +62,7 @@ type ApiKeyPage = Page<16>;
 impl NewKey {
     /// Builds the response to a creation or a rotation. No other response contains a key's
     /// plaintext.
-    fn respond(text: &KeyText, api_key: store::ApiKey, currency: &Currency) -> Response {
-        let api_key = ApiKey::new(api_key, currency);
+    fn respond(text: &KeyText, api_key: ApiKey) -> Response {
         let body = Self { key: text.expose().to_owned(), api_key };
         let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         (StatusCode::CREATED, [no_store], Json(body)).into_response()
@@ -83,6 +84,9 @@ pub struct CreateKeyRequest {
     /// Maximum amount that the key may spend in a period. If absent, the key may spend the whole
     /// balance.
     spend_limit: Option<SpendLimit>,
+    /// Rate limits of the key. A limit replaces the tenant's default of the same name. If absent,
+    /// only the tenant's defaults apply.
+    rate_limits: Option<RateLimits>,
 }
 
 impl CreateKeyRequest {
@@ -97,8 +101,16 @@ impl CreateKeyRequest {
         }
         let metadata = fields.optional("metadata", metadata);
         let spend_limit = fields.object("spend_limit", |limit| spend_limit(limit, tenant));
-        let request =
-            name.map(|name| Self { name, scopes, expires_at, expires_in, metadata, spend_limit });
+        let rate_limits = rate_limits(&mut fields, "rate_limits");
+        let request = name.map(|name| Self {
+            name,
+            scopes,
+            expires_at,
+            expires_in,
+            metadata,
+            spend_limit,
+            rate_limits,
+        });
         fields.finish(request)
     }
 
@@ -111,6 +123,8 @@ impl CreateKeyRequest {
             enabled: true,
             metadata: self.metadata.unwrap_or_default(),
             spend_limit: self.spend_limit,
+            rate_limits: self.rate_limits,
+            owner_limits: OwnerLimits::default(),
         }
     }
 }
@@ -133,6 +147,10 @@ pub struct PatchKeyRequest {
     /// New spend limit of the key. `null` removes the spend limit.
     #[schema(value_type = Option<SpendLimit>)]
     spend_limit: Patch<SpendLimit>,
+    /// Replaces all rate limits of the key. `null` removes them, so that only the tenant's defaults
+    /// apply.
+    #[schema(value_type = Option<RateLimits>)]
+    rate_limits: Patch<RateLimits>,
 }
 
 impl PatchKeyRequest {
@@ -144,6 +162,7 @@ impl PatchKeyRequest {
             enabled: fields.change("enabled", boolean),
             metadata: fields.patch("metadata", metadata),
             spend_limit: fields.patch_object("spend_limit", |limit| spend_limit(limit, tenant)),
+            rate_limits: patch_rate_limits(&mut fields, "rate_limits"),
         };
         fields.finish(Some(request))
     }
@@ -158,6 +177,8 @@ impl From<PatchKeyRequest> for KeyChange {
             enabled: request.enabled,
             metadata: request.metadata.into_change().map(Option::unwrap_or_default),
             spend_limit: request.spend_limit.into_change(),
+            rate_limits: request.rate_limits.into_change(),
+            owner_limits: None,
         }
     }
 }
@@ -234,7 +255,7 @@ pub async fn create(
     let settings = request.into_settings(&policy.default_scopes);
     let text = entropy::new_key(&policy.prefix).map_err(store::StoreError::from)?;
     let key = admin.account(&state, &account).create_api_key(&text, &settings).await?;
-    Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
+    Ok(NewKey::respond(&text, after_change(&state, &admin, &account, key).await))
 }
 
 /// List an account's API keys
@@ -258,8 +279,11 @@ pub async fn list(
     let before = page.after.map(|bytes| KeyId::from_uuid(Uuid::from_bytes(bytes)));
     let keys =
         state.store.list_api_keys(&admin.tenant, &account, status, before, page.fetch()).await?;
-    let shape = |key| ApiKey::new(key, &admin.tenant.policy.currency);
-    Ok(page.respond(keys, |key| key.id.uuid().into_bytes(), shape))
+    let limits = state.limiter().of_keys(&admin.tenant, &account, &keys).await?;
+    let keys: Vec<_> = keys.into_iter().zip(limits).collect();
+    let currency = &admin.tenant.policy.currency;
+    let shape = |(key, limits)| ApiKey::new(key, Some(limits), admin.now, currency);
+    Ok(page.respond(keys, |(key, _)| key.id.uuid().into_bytes(), shape))
 }
 
 /// Get an API key
@@ -275,7 +299,8 @@ pub async fn get(
     KeyPath { account, key_id }: KeyPath,
 ) -> Result<Json<ApiKey>, Problem> {
     let key = state.store.find_api_key(&admin.tenant, &account, key_id).await?;
-    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
+    let limits = state.limiter().of_key(&admin.tenant, &account, &key).await?;
+    Ok(Json(ApiKey::new(key, Some(limits), admin.now, &admin.tenant.policy.currency)))
 }
 
 /// Change an API key
@@ -296,7 +321,7 @@ pub async fn patch(
 ) -> Result<Json<ApiKey>, Problem> {
     let change = KeyChange::from(PatchKeyRequest::read(fields, admin.now, &admin.tenant)?);
     let key = admin.account(&state, &account).change_api_key(key_id, &change).await?;
-    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
+    Ok(Json(after_change(&state, &admin, &account, key).await))
 }
 
 /// Revoke an API key
@@ -317,9 +342,9 @@ pub async fn revoke(
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
     let request = RevokeKeyRequest::read(fields)?;
-    let account = admin.account(&state, &account);
-    let key = account.revoke_api_key(key_id, request.reason.as_ref()).await?;
-    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
+    let handle = admin.account(&state, &account);
+    let key = handle.revoke_api_key(key_id, request.reason.as_ref()).await?;
+    Ok(Json(after_change(&state, &admin, &account, key).await))
 }
 
 /// Rotate an API key
@@ -344,5 +369,16 @@ pub async fn rotate(
     let text = entropy::new_key(&admin.tenant.policy.prefix).map_err(store::StoreError::from)?;
     let grace = request.grace_seconds.unwrap_or_default().get();
     let key = admin.account(&state, &account).rotate_api_key(key_id, &text, grace).await?;
-    Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
+    Ok(NewKey::respond(&text, after_change(&state, &admin, &account, key).await))
+}
+
+/// Builds the response to a change. The change has been made, even if the limits cannot be read.
+async fn after_change(
+    state: &AppState,
+    admin: &Admin,
+    account: &ExternalId,
+    key: store::ApiKey,
+) -> ApiKey {
+    let limits = state.limiter().of_key(&admin.tenant, account, &key).await;
+    ApiKey::new(key, limits.ok(), admin.now, &admin.tenant.policy.currency)
 }

@@ -1,5 +1,5 @@
-//! The dashboard settings of a platform: its branding, its return origins, and sign-in with a
-//! wallet.
+//! The dashboard settings of a platform: its branding, its return origins, sign-in with a wallet,
+//! and whether owners may lower rate limits.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::{
     },
     http::api::shared::{
         admin::Admin,
-        fields::{Fields, Patch, Wrong, text, texts},
+        fields::{Fields, Patch, Wrong, boolean, text, texts},
         problems::{AnyRoute, WithAdminKey, WithBody},
     },
     state::AppState,
@@ -41,6 +41,8 @@ pub struct DashboardSettings {
     logo: Option<DashboardLogo>,
     return_origins: ReturnOrigins,
     wallet_sign_in: WalletSignIn,
+    /// Whether the owner of an account may lower the rate limits of its keys.
+    owner_rate_limits: bool,
 }
 
 /// The platform's logo.
@@ -68,6 +70,7 @@ impl DashboardSettings {
             logo: settings.logo.map(logo),
             return_origins: settings.return_origins,
             wallet_sign_in: settings.wallet_sign_in,
+            owner_rate_limits: settings.owner_rate_limits,
         }
     }
 }
@@ -90,6 +93,10 @@ pub struct PatchDashboardSettingsRequest {
     /// Must be `off` unless the tenant's account ids are TRON addresses.
     #[schema(nullable = false)]
     wallet_sign_in: Option<WalletSignIn>,
+    /// Whether the owner of an account may lower the rate limits of its keys. The owner can never
+    /// raise a limit above the platform's number.
+    #[schema(nullable = false)]
+    owner_rate_limits: Option<bool>,
 }
 
 impl PatchDashboardSettingsRequest {
@@ -101,6 +108,7 @@ impl PatchDashboardSettingsRequest {
             return_origins: fields.change("return_origins", return_origins),
             wallet_sign_in: fields
                 .change("wallet_sign_in", text(|text| wallet_sign_in(text, tenant))),
+            owner_rate_limits: fields.change("owner_rate_limits", boolean),
         };
         fields.finish(Some(request))
     }
@@ -114,6 +122,7 @@ impl From<PatchDashboardSettingsRequest> for DashboardChange {
             logo: request.logo.into_change(),
             return_origins: request.return_origins,
             wallet_sign_in: request.wallet_sign_in,
+            owner_rate_limits: request.owner_rate_limits,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod dashboard_sessions;
 pub mod dashboard_settings;
 pub mod holds;
 pub mod ledger;
+pub mod limits;
 pub mod purchases;
 pub mod refunds;
 pub mod usage;

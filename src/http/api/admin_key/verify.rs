@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{Denied, GateDecision, Presented, Principal, Problem},
+    auth::{Denied, GateDecision, Presented, Principal, Problem, RateLimited},
     domain::{
         account::ExternalId,
         amount::{Amount, DecimalAmount},
@@ -19,6 +19,7 @@ use crate::{
         id::{KeyId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
+        rate_limit::{Cost, LimitState},
         scope::{Scope, ScopeSet},
         tenant::{Environment, Slug, Tenant},
         text::{Metadata, Reference},
@@ -30,9 +31,10 @@ use crate::{
         admin::Admin,
         amounts::amount,
         buyer::{ThisRequest, buyer},
-        fields::{Fields, scopes, text},
+        fields::{Fields, integer, scopes, text},
         problems::{AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey},
         purchase::Purchase,
+        rate_limit_state::RateLimitState,
         replay::mark_replayed,
     },
     money::Decision,
@@ -54,6 +56,21 @@ pub struct VerifyResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     missing_scopes: Vec<Scope>,
+    /// The rate limits that the verification was charged to, or whose refusal `code` reports.
+    /// Absent if no limit applies. Limits of the tenant are not listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    rate_limits: Option<Vec<RateLimitState>>,
+    /// The names of the limits that refuse the call. Limits that are smaller than the cost come
+    /// first, then the limit that resets last. Present if `code` is `RATE_LIMITED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    limits: Option<Vec<String>>,
+    /// Seconds until the limits that refuse the call have reset. Absent if the cost is larger than
+    /// a limit, so that waiting does not help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1)]
+    retry_after: Option<u32>,
     /// The purchase for the charge. Present if the charge succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -102,6 +119,8 @@ pub struct VerifyRequest {
     key: Result<KeyText, MalformedKey>,
     /// Required scopes. The key's scopes must imply each of them.
     scopes: Option<ScopeSet>,
+    /// Number of calls that the verification counts as in rate limits. Defaults to 1.
+    cost: Option<Cost>,
     /// Purchase to make with the key if the key is valid. The key then also needs the scope
     /// `purchases:write`.
     charge: Option<ChargeRequest>,
@@ -122,9 +141,18 @@ impl VerifyRequest {
         let malformed_is_an_answer = |text: &str| Ok::<_, MalformedKey>(KeyText::parse(text));
         let key = fields.required("key", text(malformed_is_an_answer));
         let scopes = fields.optional("scopes", scopes);
+        let cost = fields.optional("cost", integer(Cost::try_from));
         let charge = fields.object("charge", |charge| ChargeRequest::read(charge, tenant));
-        let request = key.map(|key| Self { key, scopes, charge });
+        let request = key.map(|key| Self { key, scopes, cost, charge });
         fields.finish(request)
+    }
+}
+
+impl VerifyRequest {
+    /// Returns the scopes that the key must have. A charge asks for `purchases:write`.
+    fn asked_scopes(&self) -> Vec<Scope> {
+        let charge_scope = self.charge.as_ref().map(|_| Scope::purchases_write());
+        self.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope).collect()
     }
 }
 
@@ -144,6 +172,9 @@ impl VerifyResponse {
             code,
             key,
             missing_scopes: Vec::new(),
+            rate_limits: None,
+            limits: None,
+            retry_after: None,
             purchase: None,
             required: None,
             available: None,
@@ -153,6 +184,19 @@ impl VerifyResponse {
     fn denied(denial: Denial, key: VerifiedKey) -> Result<Self, Problem> {
         let code = VerificationCode::try_from(denial).map_err(|_| denial)?;
         Ok(Self::new(code, key))
+    }
+
+    /// Adds the limits that refuse the call.
+    fn limited_by(self, limited: Option<RateLimited>, now: Timestamp) -> Self {
+        let Some(RateLimited { limits, retry_after, states, .. }) = limited else { return self };
+        Self { limits: Some(limits), retry_after, ..self.charged_to(Some(states), now) }
+    }
+
+    /// Adds the limits that the call was charged to.
+    fn charged_to(self, limits: Option<Vec<LimitState>>, now: Timestamp) -> Self {
+        let limits = limits.filter(|limits| !limits.is_empty());
+        let rate_limits = limits.map(|limits| RateLimitState::list(limits, now));
+        Self { rate_limits, ..self }
     }
 
     fn lacking(missing_scopes: Vec<Scope>, key: VerifiedKey) -> Self {
@@ -194,35 +238,50 @@ pub async fn verify(
 ) -> Result<Response, Problem> {
     let tenant = &admin.tenant;
     let request = VerifyRequest::read(fields, tenant)?;
-    let (response, replayed) = answer(&state, tenant, request, request_id).await?;
+    let (response, replayed) = answer(&state, &admin, request, request_id).await?;
     count_for(tenant, response.code.metric_label());
     Ok(mark_replayed(Json(response).into_response(), replayed))
 }
 
 async fn answer(
     state: &AppState,
-    tenant: &Arc<Tenant>,
+    admin: &Admin,
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
+    let tenant = &admin.tenant;
     // A text without the tenant's prefix cannot be a key of the tenant, so it needs no lookup.
     let key = request.key.as_ref().ok();
     let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {
         return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
-    let found = match state.node.verify(&Presented::new(key)).await {
+    let asked = request.asked_scopes();
+    let presented = Presented::new(key)
+        .for_tenant(Some((&tenant.slug, tenant.environment)))
+        .for_scopes(&asked)
+        .costing(Some(request.cost.unwrap_or(Cost::ONE)));
+    let found = match state.node.verify(&presented).await {
         Ok(found) => found,
-        Err(Denied { reason, principal }) => {
+        Err(Denied { reason, principal, rate_limited, .. }) => {
             let outcome = GateDecision::Denied(reason).usage();
             if let (Some(principal), Some(outcome)) = (&principal, outcome) {
                 state.usage.record(principal, outcome);
             }
             let key = principal.as_ref().map(VerifiedKey::new).unwrap_or_default();
-            return Ok((VerifyResponse::denied(reason, key)?, false));
+            let denied = VerifyResponse::denied(reason, key)?;
+            return Ok((denied.limited_by(rate_limited.map(|limited| *limited), admin.now), false));
         }
     };
-    let decided = decide(state, tenant, &found, request, request_id).await;
+    let missing: Vec<Scope> =
+        asked.iter().filter(|scope| !found.scopes.allows(scope)).cloned().collect();
+    let decided = if missing.is_empty() {
+        let limits = found.limits.as_ref().map(|limits| limits.states(&asked));
+        let decided = decide(state, tenant, &found, request, request_id).await;
+        decided.map(|(answer, replayed)| (answer.charged_to(limits, admin.now), replayed))
+    } else {
+        Ok((VerifyResponse::lacking(missing, VerifiedKey::new(&found)), false))
+    };
     // The key was accepted, even if the charge failed.
     let decision =
         decided.as_ref().map_or(GateDecision::Passed, |(answer, _)| answer.code.decision());
@@ -230,7 +289,7 @@ async fn answer(
     decided
 }
 
-/// Checks the scopes of a valid key, then makes the charge.
+/// Makes the charge with a valid key that has all required scopes.
 async fn decide(
     state: &AppState,
     tenant: &Arc<Tenant>,
@@ -238,12 +297,6 @@ async fn decide(
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    let charge_scope = request.charge.as_ref().map(|_| Scope::purchases_write());
-    let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
-    let missing: Vec<Scope> = needed.filter(|scope| !found.scopes.allows(scope)).collect();
-    if !missing.is_empty() {
-        return Ok((VerifyResponse::lacking(missing, VerifiedKey::new(found)), false));
-    }
     match request.charge {
         Some(charge) => self::charge(state, tenant, found, charge, request_id).await,
         None => Ok((VerifyResponse::new(VerificationCode::Valid, VerifiedKey::new(found)), false)),

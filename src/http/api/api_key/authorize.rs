@@ -11,17 +11,18 @@ use axum::{
 use utoipa::IntoParams;
 
 use crate::{
-    auth::{Gate, Principal, Problem, ProblemCode, Requirement},
+    auth::{Gate, Principal, Problem, ProblemCode, Requirement, rate_limit_fields},
     domain::{
         account::ExternalId,
         id::KeyId,
+        rate_limit::{Cost, LimitState},
         scope::Scope,
         tenant::{Environment, Slug},
     },
     http::{
         api::shared::{
             params::QueryParams,
-            problems::{AnyRoute, WithApiKey, WithParameters, WithTarget},
+            problems::{AnyRoute, Charged, WithApiKey, WithParameters, WithTarget},
         },
         problem,
     },
@@ -64,25 +65,32 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizePath {
     }
 }
 
-/// The required scope in the query.
+/// The required scope and the cost in the query.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuthorizeQuery {
     /// Scope that the API key must have, or that one of its scopes must imply.
     scope: Option<Scope>,
+    /// Number of calls that the request counts as in rate limits. Defaults to 1.
+    cost: Option<Cost>,
 }
 
 impl AuthorizeQuery {
     fn read(mut params: QueryParams) -> Result<Self, Problem> {
         let scope = params.optional("scope", str::parse::<Scope>);
+        let cost = params.optional("cost", str::parse::<Cost>);
         params.finish()?;
-        Ok(Self { scope })
+        Ok(Self { scope, cost })
     }
 }
 
 /// The principal of an authorized request. The path and the query are checked before the key, so
 /// that a misconfigured gateway fails on its first request.
-pub struct Authorized(Principal);
+pub struct Authorized {
+    principal: Principal,
+    /// The rate limits that the request was charged to.
+    limits: Vec<LimitState>,
+}
 
 impl FromRequestParts<AppState> for Authorized {
     type Rejection = Problem;
@@ -98,10 +106,14 @@ impl FromRequestParts<AppState> for Authorized {
             }
             Err(error) => return Err(error.into()),
         }
-        let AuthorizeQuery { scope } = AuthorizeQuery::read(params)?;
-        let requirement = Requirement { tenant: Some((tenant, environment)), scope };
+        let AuthorizeQuery { scope, cost } = AuthorizeQuery::read(params)?;
+        let cost = Some(cost.unwrap_or(Cost::ONE));
+        let requirement = Requirement { tenant: Some((tenant, environment)), scope, cost };
         let gate = Gate::new(Arc::clone(&state.verifier));
-        gate.admit(&parts.headers, &parts.extensions, &requirement).await.map(Self)
+        let principal = gate.admit(&parts.headers, &parts.extensions, &requirement).await?;
+        let scopes = requirement.scope.as_slice();
+        let limits = principal.limits.as_ref().map(|limits| limits.states(scopes));
+        Ok(Self { limits: limits.unwrap_or_default(), principal })
     }
 }
 
@@ -122,9 +134,9 @@ impl FromRequestParts<AppState> for Authorized {
             ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),
             ("X-Tollgate-Scopes" = String,
                 description = "The key's scopes, separated by spaces."))),
-        AnyRoute, WithApiKey, WithParameters, WithTarget))]
+        AnyRoute, WithApiKey, Charged, WithParameters, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
-pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, HeaderMap) {
+pub async fn authorize(Authorized { principal, limits }: Authorized) -> (StatusCode, HeaderMap) {
     let visible = |text: String| HeaderValue::try_from(text).expect("all values are visible ASCII");
     let mut headers = HeaderMap::with_capacity(HEADERS_OF_RESPONSE);
     headers.insert(TENANT, visible(principal.tenant.to_string()));
@@ -132,6 +144,7 @@ pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, Header
     headers.insert(ACCOUNT, visible(principal.account.to_string()));
     headers.insert(KEY_ID, visible(principal.key_id.to_string()));
     headers.insert(SCOPES, visible(principal.scopes.to_string()));
+    headers.extend(rate_limit_fields(&limits));
     (StatusCode::OK, headers)
 }
 

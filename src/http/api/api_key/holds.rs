@@ -25,8 +25,9 @@ use crate::{
         hold::{self, Hold, HoldList, HoldPage, VoidHoldRequest},
         params::{QueryParams, path_id},
         problems::{
-            AnyRoute, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen, WithApiKey,
-            WithBody, WithBoundInFlight, WithIdempotencyKey, WithParameters, WithTarget,
+            AnyRoute, Charged, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen,
+            WithApiKey, WithBody, WithBoundInFlight, WithIdempotencyKey, WithParameters,
+            WithTarget,
         },
         replay::OptionalIdempotencyKey,
     },
@@ -116,7 +117,8 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
     responses(
         (status = 201, description = "The new hold.", body = Hold,
             headers(("Idempotent-Replayed"))),
-        Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
+        Declined, HoldLimitReached, AnyRoute, WithApiKey, Charged, WithBody,
+        WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(
     State(state): State<AppState>,

@@ -57,12 +57,13 @@ pub struct OwnAccount {
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let own = state.store.find_own_key(&tenant, &principal.account, principal.key_id).await?;
+    let limits = state.limiter().of_key(&tenant, &principal.account, &own.key).await?;
     let currency = &tenant.policy.currency;
     Ok(Json(Me {
         tenant: OwnTenant { slug: tenant.slug.clone(), environment: tenant.environment },
         account: OwnAccount { id: own.account.external_id, status: own.account.status },
         balance: Balance::new(own.account.balance, own.account.held, currency),
-        key: ApiKey::new(own.key, currency),
+        key: ApiKey::new(own.key, Some(limits), own.now, currency),
         spend_left: own.spend_left.map(|left| currency.format(left)),
     }))
 }

@@ -23,8 +23,8 @@ use crate::{
         fields::{Fields, metadata, text},
         params::QueryParams,
         problems::{
-            AnyRoute, Declined, WithApiKey, WithBody, WithBoundInFlight, WithIdempotencyKey,
-            WithParameters, WithTarget,
+            AnyRoute, Charged, Declined, WithApiKey, WithBody, WithBoundInFlight,
+            WithIdempotencyKey, WithParameters, WithTarget,
         },
         purchase::{Purchase, PurchaseList, PurchasePage, PurchasePath, list},
         replay::OptionalIdempotencyKey,
@@ -72,7 +72,7 @@ impl CreatePurchaseRequest {
     responses(
         (status = 201, description = "The new purchase.", body = Purchase,
             headers(("Idempotent-Replayed"))),
-        Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
+        Declined, AnyRoute, WithApiKey, Charged, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(
     State(state): State<AppState>,

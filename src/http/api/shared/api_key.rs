@@ -3,12 +3,15 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::amounts::SpendLimitBody;
+use super::{
+    amounts::SpendLimitBody, rate_limit_state::RateLimitState, rate_limits::RateLimitBody,
+};
 use crate::{
     domain::{
         amount::Currency,
         id::KeyId,
         lifecycle::KeyStatus,
+        rate_limit::LimitState,
         scope::ScopeSet,
         text::{Metadata, Name, Reason},
         timestamp::Timestamp,
@@ -30,6 +33,15 @@ pub struct ApiKey {
     /// The spend limit of the key. `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
+    /// The key's own rate limits. `null` if the key has none, so that only the tenant's defaults
+    /// apply.
+    #[schema(required = true)]
+    rate_limits: Option<Vec<RateLimitBody>>,
+    /// The rate limits that apply to the key's calls, with their current windows: the key's limits,
+    /// the tenant's defaults for keys, and the limits of the account. `null` in the response to a
+    /// change if they could not be read.
+    #[schema(required = true)]
+    effective_rate_limits: Option<Vec<RateLimitState>>,
     /// Whether the key is enabled. Tollgate refuses a disabled key. A disabled key still counts
     /// toward the account's maximum number of keys, and you can enable it again.
     enabled: bool,
@@ -55,7 +67,12 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    pub fn new(key: store::ApiKey, currency: &Currency) -> Self {
+    pub fn new(
+        key: store::ApiKey,
+        limits: Option<Vec<LimitState>>,
+        now: Timestamp,
+        currency: &Currency,
+    ) -> Self {
         Self {
             id: key.id,
             hint: key.hint,
@@ -63,6 +80,8 @@ impl ApiKey {
             scopes: key.settings.scopes,
             metadata: key.settings.metadata,
             spend_limit: key.settings.spend_limit.map(|limit| SpendLimitBody::new(limit, currency)),
+            rate_limits: key.settings.rate_limits.as_ref().map(RateLimitBody::list),
+            effective_rate_limits: limits.map(|limits| RateLimitState::list(limits, now)),
             enabled: key.settings.enabled,
             status: key.status,
             created_at: key.created_at,

@@ -132,15 +132,37 @@ impl Fields {
     ) -> Option<T> {
         let members = self.optional(name, object)?;
         let base = self.pointer(name);
-        let mut inner = Self::new(members, base);
-        let value = read(&mut inner);
-        inner.refuse_unknown();
-        self.errors.append(&mut inner.errors);
-        value
+        self.nested(members, base, read)
+    }
+
+    /// Reads an optional list of objects.
+    pub fn objects<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let items = self.optional(name, objects)?;
+        let base = self.pointer(name);
+        let mut values = Vec::with_capacity(items.len());
+        // An invalid object does not end the loop, so that the response lists all errors.
+        for (index, item) in items.into_iter().enumerate() {
+            values.push(self.nested(item, format!("{base}/{index}"), &read));
+        }
+        values.into_iter().collect()
     }
 
     /// Reads a nested object of a PATCH. An absent object keeps its value, and `null` clears it.
     pub fn patch_object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Patch<T> {
+        self.patch_with(name, |fields| fields.object(name, read))
+    }
+
+    /// Reads a member of a PATCH with a function for optional members. An absent member keeps its
+    /// value, and `null` clears it.
+    pub fn patch_with<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(&mut Self) -> Option<T>,
@@ -150,7 +172,7 @@ impl Fields {
                 self.take(name);
                 Patch::Clear
             }
-            _ => self.object(name, read).map_or(Patch::Keep, Patch::Set),
+            _ => read(self).map_or(Patch::Keep, Patch::Set),
         }
     }
 
@@ -206,6 +228,20 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Reads the members of an object whose position is `base`.
+    fn nested<T>(
+        &mut self,
+        members: Map<String, Value>,
+        base: String,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let mut inner = Self::new(members, base);
+        let value = read(&mut inner);
+        inner.refuse_unknown();
+        self.errors.append(&mut inner.errors);
+        value
     }
 
     /// Removes and returns the member.
@@ -282,6 +318,16 @@ pub fn object(value: Value) -> Result<Map<String, Value>, Wrong> {
         Value::Object(object) => Ok(object),
         other => Err(mistyped("an object", &other)),
     }
+}
+
+fn objects(value: Value) -> Result<Vec<Map<String, Value>>, Wrong> {
+    let Value::Array(items) = value else {
+        return Err(mistyped("a list of objects", &value));
+    };
+    let read = |(index, item)| {
+        object(item).map_err(|wrong| Wrong { pointer: format!("/{index}"), detail: wrong.detail })
+    };
+    items.into_iter().enumerate().map(read).collect()
 }
 
 fn mistyped(expected: &str, value: &Value) -> Wrong {

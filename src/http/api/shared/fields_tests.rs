@@ -93,3 +93,29 @@ fn patch_distinguishes_an_absent_member_from_null() {
     assert_eq!(fields.patch("b", boolean), Patch::Clear);
     assert_eq!(fields.patch("c", boolean), Patch::Set(true));
 }
+
+#[test]
+fn all_errors_in_a_list_of_objects_are_reported_with_their_positions() {
+    let read = |fields: &mut Fields| fields.objects("list", |item| item.required("a", boolean));
+    let mut good = fields(r#"{"list": [{"a": true}, {"a": false}]}"#);
+    assert_eq!(read(&mut good), Some(vec![true, false]));
+    for (body, errors) in [
+        (r#"{"list": {}}"#, vec![("/list", "must be a list of objects, not an object")]),
+        (r#"{"list": [{"a": 1}, "x"]}"#, vec![("/list/1", "must be an object, not a string")]),
+        (
+            r#"{"list": [{"a": 1}, {"a": true}, {"other": 1}]}"#,
+            vec![
+                ("/list/0/a", "must be true or false, not a number"),
+                ("/list/2/a", "is required"),
+                ("/list/2/other", "is unknown"),
+            ],
+        ),
+    ] {
+        let mut fields = fields(body);
+        assert_eq!(read(&mut fields), None);
+        let problem = fields.finish(Some(())).expect_err("invalid items").to_value();
+        let error = |(pointer, detail)| json!({"pointer": pointer, "detail": detail});
+        let expected: Vec<_> = errors.into_iter().map(error).collect();
+        assert_eq!(problem["errors"], json!(expected), "{body}");
+    }
+}

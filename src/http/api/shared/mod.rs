@@ -14,6 +14,8 @@ pub mod page;
 pub mod params;
 pub mod problems;
 pub mod purchase;
+pub mod rate_limit_state;
+pub mod rate_limits;
 pub mod replay;
 pub mod schemas;
 pub mod strict_json;

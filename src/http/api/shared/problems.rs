@@ -87,6 +87,8 @@ responses! {
         "The request is invalid. `errors` lists the errors.";
     IDEMPOTENT_REQUEST_INVALID: "IdempotentRequestInvalid", [ValidationFailed, IdempotencyMismatch],
         "The request is invalid, or the `Idempotency-Key` was used for a different request.";
+    RATE_LIMITED: "RateLimited", [RateLimited],
+        "The request is over a rate limit of the API key, of its account or of its tenant.";
     TOO_MANY_IN_FLIGHT: "TooManyInFlight", [TooManyInFlight],
         "The API key has the maximum number of requests in flight. Wait for a response.";
     INTERNAL_ERROR: "InternalError", [InternalError],
@@ -120,6 +122,8 @@ groups! {
     WithApiKey: API_KEY_UNAUTHORIZED, API_KEY_FORBIDDEN;
     /// Problems of a route that requires an admin key.
     WithAdminKey: ADMIN_KEY_UNAUTHORIZED, ADMIN_KEY_FORBIDDEN;
+    /// Problems of a route whose requests are charged to rate limits.
+    Charged: RATE_LIMITED;
     /// Problems of a route that limits an API key's requests in flight.
     WithBoundInFlight: TOO_MANY_IN_FLIGHT;
     /// Problems of a route with parameters that can be invalid.
@@ -325,6 +329,23 @@ fn members(code: ProblemCode) -> Vec<Member> {
                 .description(Some("The errors in the request."));
             vec![("errors", errors.into())]
         }
+        ProblemCode::RateLimited => vec![
+            (
+                "limit",
+                string(
+                    "A limit that is smaller than the cost, or else the refusing limit that resets \
+                     last.",
+                )
+                .into(),
+            ),
+            (
+                "limits",
+                ArrayBuilder::new()
+                    .items(string("The name of a limit."))
+                    .description(Some("The limits that refuse the request."))
+                    .into(),
+            ),
+        ],
         ProblemCode::MalformedBody
         | ProblemCode::MissingApiKey
         | ProblemCode::InvalidApiKey
