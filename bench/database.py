@@ -39,6 +39,8 @@ COUNT_LOOKUPS = """
     JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
     WHERE used.relname = 'api_keys' AND attname = 'key_hash'
 """
+# Counts the limits whose first window has begun.
+COUNT_WINDOWS = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'rate_limit_windows'"
 SESSIONS_SECONDS = 10
 
 
@@ -54,8 +56,9 @@ def account_name(number):
 class Postgres:
     """A running Postgres server. Its methods create and fill databases."""
 
-    def __init__(self, workplace, bindir, directory):
+    def __init__(self, workplace, program, bindir, directory):
         self._workplace = workplace
+        self._program = program
         self._bindir = bindir
         self._psql = client_program(bindir, "psql")
         self._pgbench = client_program(bindir, "pgbench")
@@ -81,7 +84,7 @@ class Postgres:
         serve += ["-c", "unix_socket_permissions=0700", "-c", "log_checkpoints=off"]
         # SIGINT ends the sessions and shuts the server down cleanly.
         with workplace.start("postgres", serve, user=user, stop=signal.SIGINT) as program:
-            postgres = Postgres(workplace, bindir, directory)
+            postgres = Postgres(workplace, program, bindir, directory)
             program.wait_until(postgres._is_ready, "ready")
             yield postgres
 
@@ -116,6 +119,17 @@ class Postgres:
         if there != str(keys):
             raise Broken(f"the database has {there} keys instead of {keys}")
 
+    def database_with_limits(self, build, name, keys, *limits):
+        """Returns the name of a build's database with the keys 0 to `keys` - 1, which have rate limits. `limits`
+        are options of `tollgate tenant limits`."""
+
+        def make(name):
+            self.make_keys(build, name, keys)
+            command = [build.program("tollgate"), "tenant", "limits", "tronagg", *limits]
+            self._workplace.run("limits", command, environment=self._of_command(name))
+
+        return self.made_once(build.database(name), build.label(f"{keys:,} keys with rate limits"), make)
+
     def database_with_admin_key(self, build, name):
         """Creates a database with a tenant and no account. Returns the tenant's admin key."""
         return self._new_database(build, name)["admin_key"]
@@ -127,6 +141,10 @@ class Postgres:
 
     def lookups(self, database):
         """Waits until all other sessions have ended. Returns how many keys they have looked up by hash."""
+        self._wait_for_sessions(database)
+        return int(self.sql(database, COUNT_LOOKUPS))
+
+    def _wait_for_sessions(self, database):
         # A session adds its own count to the total when it ends, or earlier.
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         deadline = time.monotonic() + SESSIONS_SECONDS
@@ -134,7 +152,15 @@ class Postgres:
             if time.monotonic() > deadline:
                 raise Broken(f"the sessions in the database {database} do not end")
             time.sleep(0.05)
-        return int(self.sql(database, COUNT_LOOKUPS))
+
+    def windows(self, database):
+        """Waits until all other sessions have ended. Returns how many rate limits have had a window."""
+        self._wait_for_sessions(database)
+        return int(self.sql(database, COUNT_WINDOWS))
+
+    def cpu_seconds(self):
+        """Returns the CPU time of all processes of the server so far, in seconds."""
+        return self._program.cpu_seconds_with_children()
 
     def pgbench(self, database, arguments, seconds, seed, clients=2):
         """Runs pgbench with prepared statements in one or two threads. Returns the transactions per second."""
@@ -167,12 +193,15 @@ class Postgres:
         self.sql("postgres", f"CREATE DATABASE {name}")
         create = [build.program("tollgate"), "tenant", "create", "tronagg", "--prefix", "ta_", "--currency", "TRX"]
         create += ["--decimals", "6", "--default-scopes", "write", "--json"]
-        environment = {"DATABASE_URL": self.url(name), "TOLLGATE_LOG": "warn"}
-        output = self._workplace.run("tenant", create, environment=environment).output
+        output = self._workplace.run("tenant", create, environment=self._of_command(name)).output
         try:
             return json.loads(output)
         except ValueError:
             raise Broken(f"unexpected output of tollgate tenant create:\n{output}") from None
+
+    def _of_command(self, database):
+        """Returns the environment of a command of tollgate."""
+        return {"DATABASE_URL": self.url(database), "TOLLGATE_LOG": "warn"}
 
     def _make_accounts(self, database, keys):
         # The service derives an account's id from the tenant's id and the account's name with SHA-1, which

@@ -1,10 +1,13 @@
 -- Makes wrk send requests with uniformly random keys out of the keys 0 to N - 1.
 --
 --   wrk … -s bench/keys.lua URL -- prebuilt|built|unknown N SEED
+--   wrk … -s bench/keys.lua URL -- each N FIRST
 --
 -- `prebuilt` builds the text of all requests before the start, so that wrk does as little work as
 -- possible during the measurement. `built` builds each text just before wrk sends it, which is the
 -- same work for any N. `unknown` works like `built`, but with N keys that no database contains.
+-- `each` works like `built`, but sends the keys in their order, beginning with the key FIRST. It needs
+-- one thread.
 
 local thread_count = 0
 
@@ -40,8 +43,14 @@ function init(args)
       request = function()
          return build(99999999 - math.random(key_count))
       end
+   elseif mode == "each" then
+      local number = seed
+      request = function()
+         number = number + 1
+         return build((number - 1) % key_count)
+      end
    else
-      error("the mode must be prebuilt, built or unknown")
+      error("the mode must be prebuilt, built, unknown or each")
    end
 end
 

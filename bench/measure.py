@@ -121,7 +121,8 @@ def compare(bench, pair, target, open_ours, open_against):
     if target is not None:
         rows[0].target = f"≥ {target:.2f}"
         rows[0].met = median(ratios(measured[0], measured[1])) >= target
-    outcome = Outcome(rows + ours.rows, measured, ours.notes)
+    notes = [note for side in (ours, *others) for note in side.notes]
+    outcome = Outcome(rows + ours.rows, measured, notes)
     if base.reason is not None:
         outcome.against_base.append(AgainstBase(pair, reason=str(base.reason), broken=base.broken))
     elif old is not None:

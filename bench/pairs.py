@@ -3,16 +3,18 @@
 import re
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from statistics import median
 
 import attack
 import ledgers
+import limits
 import money
 import revoke
 from builds import Build
 from database import Postgres
 from measure import Outcome, Sample, Settings, Side, bounded_row, compare
 from processes import ROOT, Broken, Cores, Workplace
-from servers import AUTHORIZE, bench_server, haproxy, tollgate_serve, wrk_side
+from servers import AUTHORIZE, bench_server, fresh_keys_side, haproxy, tollgate_serve, wrk_side
 
 FEW_KEYS = 1_000
 MANY_KEYS = 100_000
@@ -21,6 +23,14 @@ FIRST_KEYS = 50_000
 # The maximum share of responses that may need a lookup in the database. With a larger share, the result would
 # not represent a gate that has cached all keys.
 UNCACHED_SHARE = 0.01
+# The minimum fraction of calls that begin a window, in the pair that measures first calls.
+FIRST_CALLS = 0.99
+
+# No measurement uses up one of these limits.
+THREE_LIMITS = ("--key-limit", "default=100000/60s", "--account-limit", "default=500000/60s")
+THREE_LIMITS += ("--limit", "default=10000000/60s")
+# A window ends before the benchmark uses the key again.
+KEY_LIMIT = ("--key-limit", "default=1000/10s")
 
 
 @dataclass
@@ -84,6 +94,87 @@ def gate(bench, pair, workers):
             yield [wrk_side(bench.workplace, "no gate", off, **asked)]
 
     return compare(bench, pair, 0.90, ours, against)
+
+
+def limited(bench, pair, start, label):
+    """Measures the cost of rate limits: the same server and requests, with three limits and without them."""
+    server_cores, client_cores = bench.pins(1)
+    place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(FEW_KEYS)}
+    asked = {"keys": FEW_KEYS, "threads": 1, "cores": client_cores}
+
+    @contextmanager
+    def side(build, name, label, database):
+        url = bench.postgres.url(database)
+        cached = Cached(bench, database)
+        with start(bench.workplace, build, build.process(name), url, **place) as server:
+            server.check()
+            server.warm(range(FEW_KEYS))
+            side = wrk_side(bench.workplace, build.label(label), server, **asked)
+            yield side
+        cached.check(f"{pair}: {side.label}", side, FEW_KEYS)
+
+    def ours(build):
+        database = bench.postgres.database_with_limits(build, "three_limits", MANY_KEYS, *THREE_LIMITS)
+        return side(build, "with-limits", f"{label}, three limits", database)
+
+    @contextmanager
+    def against():
+        database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
+        with side(bench.current, "without-limits", f"{label}, no limits", database) as other:
+            yield [other]
+
+    return compare(bench, pair, 0.95, ours, against)
+
+
+def cold_limits(bench, pair):
+    """Measures first calls in a window, which need a look-up and a share of a limit, against calls that need only
+    a look-up."""
+    keys = 1_000_000
+    place = {"workers": 2, "cache_entries": 10_000}
+
+    @contextmanager
+    def side(build, name, label, database):
+        url = bench.postgres.url(database)
+        with bench_server(bench.workplace, build, build.process(name), url, **place) as server:
+            side = fresh_keys_side(bench.workplace, build.label(label), server, keys)
+            with postgres_time(bench, pair, side):
+                yield side
+
+    @contextmanager
+    def ours(build):
+        database = bench.postgres.database_with_limits(build, "cold_limits", keys, *KEY_LIMIT)
+        before = bench.postgres.windows(database)
+        with side(build, "cold-limits", "gate, cold, a limit", database) as one:
+            yield one
+        windows = bench.postgres.windows(database) - before
+        # After the last key, the first key follows again, whose first window is over.
+        calls = min(keys, sum(sample.answers for sample in one.samples))
+        if windows < calls * FIRST_CALLS:
+            raise Broken(f"{one.label}: {windows:,} windows for {calls:,} calls, so not all calls were the first ones")
+
+    @contextmanager
+    def against():
+        database = bench.postgres.database_with_keys(bench.current, keys)
+        with side(bench.current, "cold", "gate, cold, no limits", database) as other:
+            yield [other]
+
+    return compare(bench, pair, 0.5, ours, against)
+
+
+@contextmanager
+def postgres_time(bench, pair, side):
+    """Measures how much CPU time Postgres uses for the calls of a side, and adds it to the notes of the side."""
+    measure_only, micros = side.measure, []
+
+    def measure(seconds, seed):
+        before = bench.postgres.cpu_seconds()
+        sample = measure_only(seconds, seed)
+        micros.append((bench.postgres.cpu_seconds() - before) * 1e6 / sample.answers)
+        return sample
+
+    side.measure = measure
+    yield
+    side.notes.append(f"{pair}: {side.label}: {median(micros):.1f} µs of Postgres's CPU time per response.")
 
 
 def against_haproxy(bench, pair, start, label, path, target=None):
@@ -212,11 +303,13 @@ def gate_alone(bench, pair):
             raise Broken(f"cargo bench --bench gate prints no line «{pattern}»:\n{output[-2000:]}")
         return float(found[1])
 
-    number = r"(\d+(?:\.\d+)?)"
+    number = r"(-?\d+(?:\.\d+)?)"
     return Outcome(
         rows=[
             bounded_row(pair, "one verification", printed(f"gate: {number} ns"), 600, "ns"),
             bounded_row(pair, "one verification", printed(f"gate: {number} allocations"), 2, "allocations"),
+            bounded_row(pair, "three limits add", printed(f"limits: {number} ns"), 80, "ns"),
+            bounded_row(pair, "three limits add", printed(f"limits: {number} allocations"), 0, "allocations"),
             bounded_row(pair, "a cached key", printed(f"cache: {number} bytes per key"), 200, "bytes"),
         ]
     )
@@ -233,13 +326,18 @@ PAIRS = {
     "gate-2": lambda bench, pair: gate(bench, pair, 2),
     "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", "/", 1.0),
     "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve", AUTHORIZE),
+    "limits": limits.measure,
+    "gate-limits": lambda bench, pair: limited(bench, pair, bench_server, "gate"),
+    "service-limits": lambda bench, pair: limited(bench, pair, tollgate_serve, "tollgate serve"),
     "cold": cold,
+    "cold-limits": cold_limits,
     "gathered": gathered,
     "million": million,
     "attack": lambda bench, pair: attack.measure(
         bench, pair, bench.postgres.database_with_keys(bench.current, MANY_KEYS)
     ),
-    "revoke": lambda bench, _pair: revoke.measure(bench),
+    "revoke": lambda bench, pair: revoke.measure(bench, pair, revoke.REVOCATION),
+    "lowered": lambda bench, pair: revoke.measure(bench, pair, revoke.LOWER_LIMIT),
     "purchases-hot": lambda bench, pair: money.purchases(bench, pair, 12),
     "purchases-hot-keyed": lambda bench, pair: money.purchases(bench, pair, keyed=True),
     "purchases-many": lambda bench, pair: money.purchases(bench, pair, 2, accounts=ledgers.ACCOUNTS),

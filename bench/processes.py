@@ -9,9 +9,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -132,9 +133,20 @@ class Program:
 
     def cpu_seconds(self):
         """Returns the CPU time of all threads of the program so far, in seconds."""
-        # The name of the program, in parentheses, may contain spaces. utime and stime are fields 14 and 15.
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        own = fields_of(self._process.pid)
+        return (own.user + own.system) / os.sysconf("SC_CLK_TCK")
+
+    def cpu_seconds_with_children(self):
+        """Returns the CPU time of the program, of its children and of the children that have ended."""
+        own = fields_of(self._process.pid)
+        ticks = own.user + own.system + own.ended_user + own.ended_system
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                # The process may end at any time.
+                child = fields_of(process.name)
+                if child.parent == self._process.pid:
+                    ticks += child.user + child.system
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self):
         pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
@@ -157,6 +169,23 @@ class Program:
 
     def _fail(self, how):
         raise Broken(f"{self.name} {how}\n{self._workplace.last_words(self.name)}")
+
+
+class ProcessTimes(NamedTuple):
+    """The parent of a process, and the CPU time of the process and of its children that have ended, in ticks."""
+
+    parent: int
+    user: int
+    system: int
+    ended_user: int
+    ended_system: int
+
+
+def fields_of(process_id):
+    # The name of the program, in parentheses, may contain spaces. The parent is field 4, and the times are the
+    # fields 14 to 17.
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return ProcessTimes(int(fields[1]), *map(int, fields[11:15]))
 
 
 class Cores:

@@ -1,37 +1,60 @@
-"""Measures how soon another node refuses a revoked key."""
+"""Measures how soon another node refuses a key after a change: a revocation, or a lower rate limit."""
 
-import json
 import random
 import threading
 import time
 from dataclasses import dataclass
+from typing import Callable
 
+from backend import Backend, rate_limit
 from client import Connection, gated_request
 from measure import Outcome, Row, bounded_row
 from processes import Broken
 from servers import tollgate_serve
 
 KEYS = 300
-ACCOUNT = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
-# The lease in milliseconds. A revocation waits this long for a node that does not acknowledge it.
+# The lease in milliseconds. A change waits this long for a node that does not acknowledge it.
 LEASE_MILLIS = 2000
 TARGET_MILLIS = 20
 
-# How long the requests continue after the revocation has returned. During this time, the other node
+# How long the requests continue after the change has returned. During this time, the other node
 # must refuse every request.
 AFTERWARDS_SECONDS = 0.02
 GIVE_UP_SECONDS = 10
-# The number of requests before the revocation. They make the other node cache the key.
+# The number of requests before the change. They make the other node cache the key.
 PASSED_BEFORE = 10
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change after which all nodes refuse a key."""
+
+    name: str
+    # The settings of a new key.
+    key: dict
+    # Takes the backend and the key.
+    make: Callable[[Backend, dict], None]
+    # The status of the refusals.
+    refusal: int
+
+
+REVOCATION = Change("revocation", {}, Backend.revoke_key, 401)
+# Before the change, the key makes more calls than the new limit allows.
+LOWER_LIMIT = Change(
+    "change of the limit",
+    rate_limit(100_000),
+    lambda backend, key: backend.change_key(key, **rate_limit(1)),
+    429,
+)
+
+
 @dataclass
-class Revoked:
+class Refused:
     """Measurements for one key, in milliseconds."""
 
-    # From the start of the revocation to the first refusal by the other node.
+    # From the start of the change to the first refusal by the other node.
     refused_after: float
-    # From the start of the revocation to its response.
+    # From the start of the change to its response.
     returned_after: float
     # The number of requests that began after that response, and how many of them the other node
     # accepted.
@@ -74,27 +97,9 @@ class Asker(threading.Thread):
         self.join()
 
 
-class Backend:
-    """A tenant's backend, which creates and revokes keys on the first node."""
-
-    def __init__(self, connection, admin_key):
-        self._connection = connection
-        self._admin_key = admin_key
-
-    def call(self, method, path, body, wanted):
-        text = json.dumps(body)
-        head = f"{method} /v1/accounts/{ACCOUNT}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        head += f"Authorization: Bearer {self._admin_key}\r\nContent-Type: application/json\r\n"
-        request = f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
-        status, answer = self._connection.ask(request)
-        if status not in wanted:
-            raise Broken(f"{method} {path} got status {status}: {answer.decode(errors='replace')}")
-        return json.loads(answer)
-
-
-def measure(bench):
-    admin_key = bench.postgres.database_with_admin_key(bench.current, "revoke")
-    database_url = bench.postgres.url("revoke")
+def measure(bench, pair, change):
+    admin_key = bench.postgres.database_with_admin_key(bench.current, pair)
+    database_url = bench.postgres.url(pair)
     with (
         tollgate_serve(bench.workplace, bench.current, "node-a", database_url, cache_entries=10_000) as node_a,
         tollgate_serve(bench.workplace, bench.current, "node-b", database_url, cache_entries=10_000) as node_b,
@@ -104,21 +109,21 @@ def measure(bench):
         Connection(node_b.port) as to_asker,
     ):
         backend = Backend(to_backend, admin_key)
-        backend.call("PUT", "", {}, wanted=(200, 201))
-        revoked = []
+        backend.create_account()
+        refused = []
         for number in range(1, KEYS + 1):
-            revoked.append(revoke_one(backend, to_asker, [to_a, to_b], node_b.path))
+            refused.append(change_one(backend, to_asker, [to_a, to_b], node_b.path, change))
             if number % 100 == 0:
-                print(f"revoke: {number} of {KEYS} keys", flush=True)
-            # The random pause prevents revocations from being synchronized with the periodic work
-            # of a node.
+                print(f"{pair}: {number} of {KEYS} keys", flush=True)
+            # The random pause prevents changes from being synchronized with the periodic work of a
+            # node.
             time.sleep(random.uniform(0, 0.02))
-    return outcome(revoked)
+    return outcome(pair, change, refused)
 
 
-def revoke_one(backend, to_asker, to_nodes, path):
-    created = backend.call("POST", "/keys", {"name": "benchmark"}, wanted=(201,))
-    request = gated_request(path, created["key"])
+def change_one(backend, to_asker, to_nodes, path, change):
+    key = backend.create_key(**change.key)
+    request = gated_request(path, key["key"])
     for connection in to_nodes:
         if connection.ask(request)[0] != 200:
             raise Broken("a new key was refused")
@@ -127,7 +132,7 @@ def revoke_one(backend, to_asker, to_nodes, path):
     try:
         asker.wait_until(lambda: len(asker.answers) >= PASSED_BEFORE)
         sent = time.monotonic()
-        backend.call("POST", f"/keys/{created['id']}/revoke", {}, wanted=(200,))
+        change.make(backend, key)
         returned = time.monotonic()
         at_once = [connection.ask(request)[0] for connection in to_nodes]
         time.sleep(AFTERWARDS_SECONDS)
@@ -136,18 +141,20 @@ def revoke_one(backend, to_asker, to_nodes, path):
         asker.stop()
     if asker.error is not None:
         raise asker.error
-    return judge(asker.answers, sent, returned, at_once)
+    # An account can have only a few live keys.
+    backend.revoke_key(key)
+    return judge(change, asker.answers, sent, returned, at_once)
 
 
-def judge(answers, sent, returned, at_once):
-    strange = {status for _, _, status in answers} - {200, 401}
+def judge(change, answers, sent, returned, at_once):
+    strange = {status for _, _, status in answers} - {200, change.refusal}
     if strange:
         raise Broken(f"a key got unexpected statuses: {strange}")
     if any(status != 200 for _, answered, status in answers if answered < sent):
-        raise Broken("the node refused a key before its revocation")
-    first_refusal = next(answered for _, answered, status in answers if status == 401)
+        raise Broken(f"the node refused a key before the {change.name}")
+    first_refusal = next(answered for _, answered, status in answers if status == change.refusal)
     afterwards = [status for begun, _, status in answers if begun > returned] + at_once
-    return Revoked(
+    return Refused(
         refused_after=(first_refusal - sent) * 1000,
         returned_after=(returned - sent) * 1000,
         asked_afterwards=len(afterwards),
@@ -155,24 +162,24 @@ def judge(answers, sent, returned, at_once):
     )
 
 
-def outcome(revoked):
-    refused = sorted(one.refused_after for one in revoked)
-    returned = sorted(one.returned_after for one in revoked)
-    asked = sum(one.asked_afterwards for one in revoked)
-    passed = sum(one.passed_afterwards for one in revoked)
+def outcome(pair, change, measured):
+    refused = sorted(one.refused_after for one in measured)
+    returned = sorted(one.returned_after for one in measured)
+    asked = sum(one.asked_afterwards for one in measured)
+    passed = sum(one.passed_afterwards for one in measured)
     p99 = percentile(refused, 99)
     return Outcome(
         rows=[
             Row(
-                "revoke",
+                pair,
                 f"refused by another node after: {spread(refused)}",
                 f"the lease: {LEASE_MILLIS} ms",
                 f"{p99 / LEASE_MILLIS:.4f} (p99)",
                 f"p99 ≤ {TARGET_MILLIS} ms",
                 p99 <= TARGET_MILLIS,
             ),
-            Row("revoke", f"the revocation returned after: {spread(returned)}"),
-            bounded_row("revoke", f"accepted after the revocation had returned, of {asked:,}", passed, 0, "requests"),
+            Row(pair, f"the {change.name} returned after: {spread(returned)}"),
+            bounded_row(pair, f"accepted after the {change.name} had returned, of {asked:,}", passed, 0, "requests"),
         ]
     )
 

@@ -146,7 +146,7 @@ def document(outcome, facts, settings, cores, base):
         "## Settings",
         f"{settings.rounds} rounds of {settings.seconds} s per side, alternately. `million` uses {keys} keys. With one "
         f"worker thread, {cores.describe(1)}. With two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
-        "`gathered`, `revoke` and the pairs about money, are not pinned.",
+        "`cold-limits`, `gathered`, `limits`, `revoke`, `lowered` and the pairs about money, are not pinned.",
         "## Machine",
         table(("", ""), facts),
     ]
@@ -171,7 +171,7 @@ MEASURED_EXPLAINED = (
 BASE_EXPLAINED = (
     "*New* is *ours* of this tree, and *old* is *ours* of the commit. The table shows the median, the smallest and "
     f"the largest ratio of the rounds. The target is met if the median is at least {BASE_TARGET}, or if the range "
-    "includes 1.0. The benchmark does not compare `gate-alone`, `attack` and `revoke`."
+    "includes 1.0. The benchmark does not compare `gate-alone`, `limits`, `attack`, `revoke` and `lowered`."
 )
 # The threshold is below 100 %, because wrk is idle for a short time at the start and at the end.
 ALL_OF_A_CORE = 0.97

@@ -126,6 +126,22 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
     return Side(label, measure)
 
 
+def fresh_keys_side(workplace, label, server, keys):
+    """Returns a server to which wrk sends each of the keys in turn. Each measurement continues with the next
+    key."""
+    first = 0
+
+    def measure(seconds, _seed):
+        nonlocal first
+        script = ["keys.lua", "each", keys, first]
+        sample = measure_with_wrk(workplace, server, server.path, script, seconds)
+        # wrk does not count the requests that have no response at the end.
+        first += sample.answers + CONNECTIONS
+        return sample
+
+    return Side(label, measure)
+
+
 def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, connections=CONNECTIONS, cores=None):
     """Measures with wrk and a script of this directory. The run fails if the server refuses a request."""
     name, *arguments = script

@@ -1,5 +1,5 @@
 //! Measures the gate without a server: the time and the allocations of a verification from the
-//! cache, and the memory per cached key.
+//! cache, what three rate limits add to them, and the memory per cached key.
 //!
 //! In addition to criterion's report, this program prints a line for each figure. `bench/pairs.py`
 //! reads these lines.
@@ -7,8 +7,13 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     convert::Infallible,
+    future::{Future, ready},
     hint::black_box,
-    sync::atomic::{AtomicU64, Ordering},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,24 +24,33 @@ use axum::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
     auth::{
-        ApiKeyLayer, KeyLookup, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts,
-        Verdict,
+        ApiKeyLayer, KeyLimits, KeyLookup, KeyVerifier, LeasedVerifier, Presented, Principal,
+        PrincipalParts, Verdict,
     },
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::KeyText,
-        id::KeyId,
+        id::{KeyId, TenantId},
+        rate_limit::{Cost, LimitLevel, RateLimit},
         scope::ScopeSet,
         server::ServerId,
         tenant::{Environment, Slug},
         timestamp::Timestamp,
     },
+    limits::{Limit, Limits, Share, ShareSource},
+    store::{LimitRow, ShareAnswer},
 };
 use tower::{Layer as _, Service as _};
 use uuid::Uuid;
 
 const FEW_KEYS: u64 = 1_000;
 const MANY_KEYS: u64 = 1_000_000;
+const KEYS_PER_ACCOUNT: u64 = 5;
+
+/// Number of rounds that compare verifications with and without rate limits, and of verifications
+/// in a round.
+const ROUNDS: usize = 51;
+const VERIFICATIONS: usize = 100_000;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -73,6 +87,87 @@ fn size(layout: Layout) -> u64 {
 struct EveryKey {
     tenant: Slug,
     scopes: ScopeSet,
+    shares: Option<Shares>,
+}
+
+/// The shares of the rate limits that several keys have in common.
+struct Shares {
+    of_accounts: Vec<Arc<Share>>,
+    of_tenant: Arc<Share>,
+}
+
+/// A source that is never needed, because no share runs out.
+struct NoSource;
+
+impl ShareSource for NoSource {
+    fn now(&self) -> Duration {
+        since_boot()
+    }
+
+    fn request(&self, _: &Limit, _: Option<u32>) -> u64 {
+        0
+    }
+
+    fn recall_from_others<'a>(
+        &'a self,
+        _: &'a Arc<Share>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(ready(()))
+    }
+}
+
+impl Shares {
+    fn new() -> Self {
+        let of_accounts = (0..FEW_KEYS / KEYS_PER_ACCOUNT).map(|_| share()).collect();
+        Self { of_accounts, of_tenant: share() }
+    }
+
+    /// Returns the limits of a key: its own, and the limits of its account and of the tenant.
+    fn of_key(&self, number: u64) -> Arc<dyn KeyLimits> {
+        let account = usize::try_from(number / KEYS_PER_ACCOUNT).expect("the number is small");
+        let shares = [
+            (LimitLevel::Key, share()),
+            (LimitLevel::Account, Arc::clone(&self.of_accounts[account])),
+            (LimitLevel::Tenant, Arc::clone(&self.of_tenant)),
+        ];
+        let limits = shares
+            .into_iter()
+            .map(|(level, share)| Limit { level, limit: rate_limit(), generation: 0, share })
+            .collect();
+        Arc::new(Limits::new(Arc::new(NoSource), limits))
+    }
+}
+
+fn rate_limit() -> RateLimit {
+    "default=10000000/1h".parse().expect("a rate limit")
+}
+
+/// Creates a share with more calls than this program makes, as if the database had given it.
+fn share() -> Arc<Share> {
+    let limit = rate_limit();
+    let id = Uuid::nil();
+    let share = Share::new(LimitRow {
+        tenant: TenantId::from_uuid(id),
+        account: id,
+        holder: id,
+        owner: id,
+        name: limit.name.clone(),
+    });
+    share.request(&limit, 0, Some(1));
+    let now = since_boot();
+    let ask = share.ask(now).expect("calls were requested");
+    let answer = ShareAnswer {
+        account: id,
+        holder: id,
+        name: limit.name.to_string(),
+        number: Some(1),
+        share: u32::MAX,
+        given: u32::MAX,
+        spent: 0,
+        ends_in: u64::from(limit.window.get()) * 1_000_000,
+    };
+    share.apply(&ask, &answer, now, now);
+    Arc::new(share)
 }
 
 impl KeyLookup for EveryKey {
@@ -87,16 +182,19 @@ impl KeyLookup for EveryKey {
                 KeyId::from_uuid(Uuid::from_u128(number.into())),
                 self.scopes.clone(),
             )
-            .expiring(Timestamp::from_unix_micros(i64::MAX / 100_000)),
+            .expiring(Timestamp::from_unix_micros(i64::MAX / 100_000))
+            .limited(self.shares.as_ref().map(|shares| shares.of_key(number))),
         )))
     }
 }
 
-/// Creates a verifier that holds a lease and whose cache contains the keys 0 to `keys` - 1.
-fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
+/// Creates a verifier that holds a lease and whose cache contains the keys 0 to `keys` - 1. With
+/// `shares`, each key has three rate limits.
+fn cache_of(keys: u64, shares: Option<Shares>) -> LeasedVerifier<EveryKey> {
     let inner = EveryKey {
         tenant: "tronagg".parse().expect("a slug"),
         scopes: ScopeSet::parse(["write"]).expect("a scope"),
+        shares,
     };
     // The capacity is larger than `keys`, because keys are not distributed evenly over the shards.
     let room = usize::try_from(keys + keys / 50 + 20_000).expect("the number fits into usize");
@@ -126,17 +224,18 @@ fn key(number: u64) -> KeyText {
     KeyText::parse(&text(number)).expect("well formed")
 }
 
-/// Parses and verifies a key. Panics if the verifier refuses it.
+/// Parses and verifies a key, and charges the call to rate limits, if there are any. Panics if the
+/// verifier refuses the key.
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
     verifier
-        .verify_at_once(&Presented::new(&key))
+        .verify_at_once(&Presented::new(&key).costing(Some(Cost::ONE)))
         .expect("the key is cached")
         .expect("the key is accepted")
 }
 
 fn gate(criterion: &mut Criterion) {
-    let verifier = cache_of(FEW_KEYS);
+    let verifier = cache_of(FEW_KEYS, None);
     let texts: Vec<String> = (0..FEW_KEYS).map(text).collect();
     let mut turn = texts.iter().cycle();
 
@@ -153,13 +252,11 @@ fn gate(criterion: &mut Criterion) {
         });
     });
     nanos.sort_by(f64::total_cmp);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for text in &texts {
-        black_box(verify(&verifier, text));
-    }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = allocations_with_each(&verifier, &texts);
     println!("gate: {:.1} ns", nanos[nanos.len() / 2]);
-    println!("gate: {:.2} allocations", allocations as f64 / texts.len() as f64);
+    println!("gate: {allocations:.2} allocations");
+
+    limits(&verifier, &texts, allocations);
 
     let tenant = "tronagg".parse().expect("a slug");
     let inner = tower::service_fn(async |_: Request<Body>| {
@@ -180,9 +277,37 @@ fn gate(criterion: &mut Criterion) {
     });
 }
 
+/// Measures what rate limits add to a verification. The rounds alternate, so that a slowdown of the
+/// machine affects both sides.
+fn limits(without: &LeasedVerifier<EveryKey>, texts: &[String], allocations: f64) {
+    let with = cache_of(FEW_KEYS, Some(Shares::new()));
+    let mut added: Vec<f64> =
+        (0..ROUNDS).map(|_| nanos_of_one(&with, texts) - nanos_of_one(without, texts)).collect();
+    added.sort_by(f64::total_cmp);
+    println!("limits: {:.1} ns", added[ROUNDS / 2]);
+    println!("limits: {:.2} allocations", allocations_with_each(&with, texts) - allocations);
+}
+
+fn nanos_of_one(verifier: &LeasedVerifier<EveryKey>, texts: &[String]) -> f64 {
+    let began = Instant::now();
+    for text in texts.iter().cycle().take(VERIFICATIONS) {
+        black_box(verify(verifier, black_box(text)));
+    }
+    began.elapsed().as_nanos() as f64 / VERIFICATIONS as f64
+}
+
+/// Verifies each key once. Returns the number of allocations per verification.
+fn allocations_with_each(verifier: &LeasedVerifier<EveryKey>, texts: &[String]) -> f64 {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for text in texts {
+        black_box(verify(verifier, text));
+    }
+    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / texts.len() as f64
+}
+
 fn memory(_: &mut Criterion) {
     let before = BYTES.load(Ordering::Relaxed);
-    let verifier = cache_of(MANY_KEYS);
+    let verifier = cache_of(MANY_KEYS, None);
     let bytes = BYTES.load(Ordering::Relaxed) - before;
     assert_eq!(verifier.state().keys as u64, MANY_KEYS, "all keys are cached");
     println!("cache: {:.1} bytes per key", bytes as f64 / MANY_KEYS as f64);
