@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use crate::auth::sync::{AtomicI64, AtomicU64, Ordering};
+use crate::auth::{
+    lease::micros,
+    sync::{AtomicI64, AtomicU64, Ordering},
+};
 
 /// The calls of a share that are not spent yet, with the conditions for spending them. Calls are
 /// taken without a lock.
@@ -221,8 +224,4 @@ impl ShareCell {
     pub fn ends(&self) -> u64 {
         self.ends.load(Ordering::Acquire)
     }
-}
-
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

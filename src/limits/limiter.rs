@@ -183,7 +183,7 @@ impl Limiter {
     async fn give_back(&self, returns: Vec<Return>) -> Result<(), StoreError> {
         for batch in batches(returns) {
             let (shares, asks): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-            let returned = self.store.share_rate_limits(&asks, &[]).await;
+            let returned = self.store.share_rate_limits(&asks).await;
             for (share, ask) in shares.iter().zip(&asks) {
                 share.wake(ask);
             }
@@ -245,7 +245,7 @@ impl Limiter {
         if asks.is_empty() {
             return Ok(());
         }
-        let answers = self.store.share_rate_limits(&asks, &[]).await;
+        let answers = self.store.share_rate_limits(&asks).await;
         let now = self.now();
         let by_window: Result<HashMap<_, _>, _> = answers
             .as_ref()
@@ -345,7 +345,7 @@ impl Limiter {
                 let _ = timeout(RECALL_TIMEOUT, is_returned).await;
             }
             if !recalls.is_empty()
-                && let Err(error) = self.store.share_rate_limits(&[], &recalls).await
+                && let Err(error) = self.store.acknowledge_recalls(&recalls).await
             {
                 let error = &error as &dyn std::error::Error;
                 debug!(error, "a recall of rate limits could not be acknowledged");

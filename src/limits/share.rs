@@ -2,10 +2,10 @@ use std::{collections::VecDeque, sync::PoisonError, time::Duration};
 
 use tokio::sync::Notify;
 
-use super::cell::{ShareCell, Slot, micros};
+use super::cell::{ShareCell, Slot};
 use crate::{
     auth::{
-        lease::DRIFT,
+        lease::{DRIFT, micros},
         sync::{Mutex, MutexGuard},
     },
     domain::rate_limit::RateLimit,
@@ -54,8 +54,6 @@ struct Slow {
     /// Number of answers, including failures.
     answers: u64,
     newest: Newest,
-    /// The calls that other nodes may hold, according to the newest answer.
-    others: i64,
     /// The latest time at which the window ends, in microseconds since boot.
     resets: u64,
     recalled: Option<Duration>,
@@ -222,12 +220,8 @@ impl Share {
     pub fn apply(&self, ask: &ShareAsk, answer: &ShareAnswer, sent: Duration, now: Duration) {
         let mut slow = self.lock();
         slow.has_ended(ask);
-        slow.answers += 1;
-        slow.newest = Newest::Share;
         let Some(number) = answer.number else {
-            slow.newest = Newest::Stale;
-            drop(slow);
-            self.answered.notify_waiters();
+            self.answer(slow, Newest::Stale);
             return;
         };
         // The end is measured from before the ask was sent, so it is not too late. A 64th allows
@@ -253,34 +247,28 @@ impl Share {
             slow.fruitless_recalls = 0;
         }
         slow.resets = micros(now) + answer.ends_in;
-        slow.others = i64::from(answer.given) - i64::from(answer.spent) - slow.accounted;
-        self.cell.set_known_until(match (slow.others <= 0, slow.remembers(now)) {
+        // The calls that other nodes may hold.
+        let others = i64::from(answer.given) - i64::from(answer.spent) - slow.accounted;
+        self.cell.set_known_until(match (others <= 0, slow.remembers(now)) {
             (true, _) => self.cell.ends(),
             (false, true) => micros(now + slow.remember()),
             (false, false) => 0,
         });
-        drop(slow);
-        self.answered.notify_waiters();
+        self.answer(slow, Newest::Share);
     }
 
     /// Records that an ask got no answer. The calls of the ask count as spent.
     pub fn fail(&self, ask: &ShareAsk) {
         let mut slow = self.lock();
         slow.has_ended(ask);
-        slow.answers += 1;
-        slow.newest = Newest::Failed;
-        drop(slow);
-        self.answered.notify_waiters();
+        self.answer(slow, Newest::Failed);
     }
 
     /// Wakes the waiting requests, because the ask got no answer and has to be repeated.
     pub fn wake(&self, ask: &ShareAsk) {
         let mut slow = self.lock();
         slow.has_ended(ask);
-        slow.answers += 1;
-        slow.newest = Newest::Share;
-        drop(slow);
-        self.answered.notify_waiters();
+        self.answer(slow, Newest::Share);
     }
 
     /// Whether a statement that returns calls of this share is under way.
@@ -313,10 +301,7 @@ impl Share {
         let mut slow = self.lock();
         slow.recalled = Some(now);
         slow.fruitless_recalls = slow.fruitless_recalls.saturating_add(1);
-        slow.answers += 1;
-        slow.newest = Newest::Share;
-        drop(slow);
-        self.answered.notify_waiters();
+        self.answer(slow, Newest::Share);
     }
 
     /// Decides what a request does that needs `cost` calls, after an answer.
@@ -350,6 +335,14 @@ impl Share {
     pub fn is_idle(&self, now: Duration) -> bool {
         let slow = self.lock();
         !slow.queued && slow.demand.is_none() && self.cell.is_over(now)
+    }
+
+    /// Records an answer and wakes the waiting requests.
+    fn answer(&self, mut slow: MutexGuard<'_, Slow>, newest: Newest) {
+        slow.answers += 1;
+        slow.newest = newest;
+        drop(slow);
+        self.answered.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Slow> {

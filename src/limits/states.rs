@@ -32,8 +32,7 @@ impl Limiter {
     ) -> Result<Vec<Vec<LimitState>>, StoreError> {
         let defaults = self.store().tenant_limits(tenant).await?;
         let account = self.store().find_account(tenant, account).await?;
-        let of_account =
-            account.rate_limits.clone().unwrap_or_default().or_defaults(&defaults.accounts);
+        let of_account = defaults.of_account(account.rate_limits.as_ref());
         let of_key = |key: &ApiKey| {
             let settings = &key.settings;
             let limits = settings.rate_limits.clone().unwrap_or_default();
@@ -78,9 +77,7 @@ impl Limiter {
         accounts: &[Account],
     ) -> Result<Vec<Vec<LimitState>>, StoreError> {
         let defaults = self.store().tenant_limits(tenant).await?;
-        let of_account = |account: &Account| {
-            account.rate_limits.clone().unwrap_or_default().or_defaults(&defaults.accounts)
-        };
+        let of_account = |account: &Account| defaults.of_account(account.rate_limits.as_ref());
         let limits: Vec<Vec<RateLimit>> = accounts.iter().map(of_account).collect();
         if limits.iter().all(Vec::is_empty) {
             return Ok(limits.into_iter().map(|_| Vec::new()).collect());

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{StoreError, connection::Connection, primary::server_started_at};
 use crate::domain::{
@@ -192,6 +195,25 @@ impl Changes {
     pub(super) fn apply_here(&self, affected: &[Affected]) {
         if let Some(apply) = self.apply_here.get() {
             affected.iter().copied().for_each(apply);
+        }
+    }
+}
+
+impl UnderWay {
+    /// Waits until each of these nodes has acknowledged the change, or until the time at which its
+    /// lease has ended.
+    pub async fn acknowledged_by(&self, mut waited_for: HashMap<NodeId, Instant>) {
+        loop {
+            let acknowledged = self.changes.acknowledged.notified();
+            let now = Instant::now();
+            if let Some(done) = lock(&self.changes.under_way).get(&self.number) {
+                waited_for.retain(|node, end| !done.contains(node) && *end > now);
+            }
+            let Some(first_end) = waited_for.values().min().copied() else { return };
+            tokio::select! {
+                () = acknowledged => {}
+                () = sleep_until(first_end) => {}
+            }
         }
     }
 }

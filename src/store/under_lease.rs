@@ -13,7 +13,7 @@ use super::{
 use crate::domain::server::ServerId;
 
 /// Pause before a read is repeated because another server responded.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Store {
     /// Sets the lease for all later reads. Without a lease, as in a command, a read uses the result

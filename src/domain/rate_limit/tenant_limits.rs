@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use super::list::RateLimits;
+use super::{limit::RateLimit, list::RateLimits};
 
 /// The rate limits of a tenant, and the defaults for its keys and accounts.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -25,6 +25,12 @@ pub struct TenantLimitsChange {
 }
 
 impl TenantLimits {
+    /// Returns the limits that apply to an account with these own limits.
+    #[must_use]
+    pub fn of_account(&self, own: Option<&RateLimits>) -> Vec<RateLimit> {
+        own.cloned().unwrap_or_default().or_defaults(&self.accounts)
+    }
+
     /// Returns the lists that differ in `new`, as the audit event of a change shows them.
     #[must_use]
     pub fn differences(&self, new: &Self) -> Map<String, Value> {

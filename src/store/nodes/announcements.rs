@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        changes::{Affected, Change, ChangeKind, UnderWay, lock},
+        changes::{Affected, Change, ChangeKind},
         connection::Connection,
         transaction::{Committed, Tx},
     },
@@ -25,7 +25,7 @@ impl Change {
     /// without the row of a node that has just joined.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
-        let UnderWay { changes, number } = &self.under_way;
+        let changes = &self.under_way.changes;
         changes.apply_here(&self.affected);
         if let Some(committed_on) = changes.committed_on.get() {
             committed_on(self.server);
@@ -44,19 +44,7 @@ impl Change {
             }
         };
         drop(connection);
-        let mut waited_for = changes.ends_of_leases(&rows);
-        loop {
-            let acknowledged = changes.acknowledged.notified();
-            let now = Instant::now();
-            if let Some(done) = lock(&changes.under_way).get(number) {
-                waited_for.retain(|node, end| !done.contains(node) && *end > now);
-            }
-            let Some(first_end) = waited_for.values().min().copied() else { return };
-            tokio::select! {
-                () = acknowledged => {}
-                () = sleep_until(first_end) => {}
-            }
-        }
+        self.under_way.acknowledged_by(changes.ends_of_leases(&rows)).await;
     }
 }
 

@@ -219,21 +219,8 @@ impl NodeSession {
 
     /// Acknowledges these changes to the nodes that made them.
     pub async fn acknowledge(&mut self, changes: &[ChangeId]) -> Result<(), StoreError> {
-        let own = self.changes.node.uuid().simple();
-        let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
-        let payloads: Vec<String> =
-            changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
-        // If an acknowledgement is lost, the change waits for at most one lease, so this commit
-        // need not wait for the disk.
-        let write = sqlx::query!(
-            "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
-             FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
-                  LATERAL pg_notify(channel, payload)",
-            &channels,
-            &payloads,
-        );
-        let write = async { Ok(write.fetch_all(&mut self.listener).await.map(drop)?) };
-        within(self.limit, write).await
+        let write = acknowledge(&mut self.listener, self.changes.node, changes);
+        within(self.limit, async { Ok(write.await?) }).await
     }
 
     async fn write_renewal(&mut self, number: i64) -> Result<Renewal, StoreError> {
@@ -301,6 +288,28 @@ impl NodeSession {
             None => Some(Notice::Everything { acknowledge: None }),
         }
     }
+}
+
+/// Acknowledges these changes and recalls of other nodes.
+pub(in crate::store) async fn acknowledge(
+    executor: impl PgExecutor<'_>,
+    own: NodeId,
+    changes: &[ChangeId],
+) -> Result<(), sqlx::Error> {
+    let own = own.uuid().simple();
+    let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
+    let payloads: Vec<String> =
+        changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
+    // If an acknowledgement is lost, the change waits for at most one lease, so this commit
+    // need not wait for the disk.
+    let write = sqlx::query!(
+        "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
+         FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
+              LATERAL pg_notify(channel, payload)",
+        &channels,
+        &payloads,
+    );
+    write.fetch_all(executor).await.map(drop)
 }
 
 /// The other nodes, according to a server.

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::store::{
-    Store, StoreError, WindowTag,
-    changes::{CHANNEL, lock},
+    ChangeId, Store, StoreError, WindowTag,
+    changes::CHANNEL,
     nodes::{
         notices::RECALL,
-        sessions::{OtherNodes, select_others},
+        sessions::{OtherNodes, acknowledge, select_others},
     },
 };
 
@@ -42,21 +42,17 @@ impl Store {
         let OtherNodes { rows, .. } = select_others(&mut connection, self.changes.node).await?;
         connection.keep();
         drop(connection);
-        let mut waited_for = self.changes.ends_of_leases(&rows);
-        loop {
-            let acknowledged = self.changes.acknowledged.notified();
-            let now = Instant::now();
-            if let Some(done) = lock(&self.changes.under_way).get(&number) {
-                waited_for.retain(|node, end| !done.contains(node) && *end > now);
-            }
-            let Some(first_end) = waited_for.values().min().copied() else { return Ok(()) };
-            if now >= deadline {
-                return Ok(());
-            }
-            tokio::select! {
-                () = acknowledged => {}
-                () = sleep_until(first_end.min(deadline)) => {}
-            }
-        }
+        let acknowledged = under_way.acknowledged_by(self.changes.ends_of_leases(&rows));
+        // After the limit, the caller does without the nodes that have not acknowledged the recall.
+        let _ = timeout_at(deadline, acknowledged).await;
+        Ok(())
+    }
+
+    /// Acknowledges recalls of other nodes.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn acknowledge_recalls(&self, recalls: &[ChangeId]) -> Result<(), StoreError> {
+        let connection = self.shares.acquire().await;
+        let mut connection = connection.map_err(|error| self.servers.no_connection(error))?;
+        Ok(acknowledge(&mut connection, self.changes.node, recalls).await?)
     }
 }

@@ -1,23 +1,17 @@
-use std::time::Duration;
-
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use crate::{
     domain::{id::TenantId, rate_limit::LimitName, server::ServerId},
     store::{
-        ChangeId, Store, StoreError,
-        changes::channel_of,
+        Store, StoreError,
         connection::Connection,
         error::is_lost_connection,
         primary::server_started_at,
-        under_lease::no_lease,
+        under_lease::{ASK_AGAIN_AFTER, no_lease},
         window_tag::{WindowTag, window_tag},
     },
 };
-
-/// Pause before another connection is used, because a server answered that did not grant the lease.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// The identity of a rate limit: its holder and its name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -97,9 +91,8 @@ impl ShareAnswer {
 }
 
 impl Store {
-    /// Requests shares, and reports and returns calls, in one statement. Acknowledges these recalls
-    /// in the same transaction. No two asks may have the same window. An ask without an answer has
-    /// to be repeated.
+    /// Requests shares, and reports and returns calls, in one statement. No two asks may have the
+    /// same window. An ask without an answer has to be repeated.
     ///
     /// If a server answers that did not grant the lease, or if the connection was closed, this
     /// method asks again. The calls that the lost answer contained count as spent. A return
@@ -108,7 +101,6 @@ impl Store {
     pub async fn share_rate_limits(
         &self,
         asks: &[ShareAsk],
-        recalls: &[ChangeId],
     ) -> Result<Vec<ShareAnswer>, StoreError> {
         let _timer = self.timer("share_rate_limits");
         let deadline = Instant::now() + self.acquire_timeout();
@@ -124,7 +116,7 @@ impl Store {
                     connection.map_err(|error| self.servers.no_connection(error))?;
                 // If this future is dropped, the statement may still be running.
                 connection.close_on_drop();
-                match self.ask(&mut connection, &asks, recalls).await {
+                match ask(&mut connection, &asks).await {
                     Ok((server, answers)) if wanted.is_none_or(|wanted| wanted == server) => {
                         connection.keep();
                         return Ok(answers);
@@ -142,68 +134,58 @@ impl Store {
         let late = |_| Err(StoreError::Unavailable("the database did not answer in time".into()));
         timeout_at(deadline, attempts).await.unwrap_or_else(late)
     }
+}
 
-    async fn ask(
-        &self,
-        connection: &mut Connection,
-        asks: &[ShareAsk],
-        recalls: &[ChangeId],
-    ) -> Result<(ServerId, Vec<ShareAnswer>), sqlx::Error> {
-        let column = |get: fn(&ShareAsk) -> Uuid| asks.iter().map(get).collect::<Vec<_>>();
-        let number = |get: fn(&ShareAsk) -> u32| {
-            asks.iter().map(|ask| get(ask).cast_signed()).collect::<Vec<_>>()
-        };
-        let names: Vec<&str> = asks.iter().map(|ask| ask.row.name.as_str()).collect();
-        let generations: Vec<i64> = asks.iter().map(|ask| ask.generation).collect();
-        let numbers: Vec<Option<i64>> = asks.iter().map(|ask| ask.number).collect();
-        let spent: Vec<i32> = asks.iter().map(|ask| ask.spent).collect();
-        let own = self.changes.node.uuid().simple();
-        let channels: Vec<String> = recalls.iter().map(|recall| channel_of(recall.node)).collect();
-        let payloads: Vec<String> =
-            recalls.iter().map(|recall| format!("applied {own} {}", recall.number)).collect();
-        let rows = sqlx::query!(
-            r#"SELECT /* rate_limits.share */
-                      pg_postmaster_start_time() AS "server!", share.account_id AS "account_id?",
-                      share.holder_id AS "holder_id?", share.name AS "name?",
-                      share.number AS "number?", share.share AS "share?", share.given AS "given?",
-                      share.spent AS "spent?", share.ends_in AS "ends_in?"
-               FROM (SELECT count(pg_notify(channel, payload)) AS recalls
-                     FROM unnest($14::text[], $15::text[]) AS recall (channel, payload)) AS told
-                    LEFT JOIN share_rate_limits($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-                                                $13) AS share
-                    ON told.recalls >= 0"#,
-            &column(|ask| ask.row.tenant.uuid()),
-            &column(|ask| ask.row.account),
-            &column(|ask| ask.row.holder),
-            &names as &[&str],
-            &column(|ask| ask.row.owner),
-            &generations,
-            &number(|ask| ask.calls),
-            &number(|ask| ask.seconds),
-            &number(|ask| ask.wanted),
-            &number(|ask| ask.least),
-            &numbers as &[Option<i64>],
-            &spent,
-            &number(|ask| ask.returned),
-            &channels,
-            &payloads,
-        )
-        .fetch_all(connection)
-        .await?;
-        let server = rows.first().map(|row| server_started_at(row.server));
-        let unsigned = |number: Option<i32>| number.unwrap_or(0).max(0).unsigned_abs();
-        let answers = rows.into_iter().filter_map(|row| {
-            Some(ShareAnswer {
-                account: row.account_id?,
-                holder: row.holder_id?,
-                name: row.name?,
-                number: row.number,
-                share: unsigned(row.share),
-                given: unsigned(row.given),
-                spent: unsigned(row.spent),
-                ends_in: row.ends_in.unwrap_or(0).max(0).unsigned_abs(),
-            })
-        });
-        Ok((server.ok_or(sqlx::Error::RowNotFound)?, answers.collect()))
-    }
+async fn ask(
+    connection: &mut Connection,
+    asks: &[ShareAsk],
+) -> Result<(ServerId, Vec<ShareAnswer>), sqlx::Error> {
+    let column = |get: fn(&ShareAsk) -> Uuid| asks.iter().map(get).collect::<Vec<_>>();
+    let number = |get: fn(&ShareAsk) -> u32| {
+        asks.iter().map(|ask| get(ask).cast_signed()).collect::<Vec<_>>()
+    };
+    let names: Vec<&str> = asks.iter().map(|ask| ask.row.name.as_str()).collect();
+    let generations: Vec<i64> = asks.iter().map(|ask| ask.generation).collect();
+    let numbers: Vec<Option<i64>> = asks.iter().map(|ask| ask.number).collect();
+    let spent: Vec<i32> = asks.iter().map(|ask| ask.spent).collect();
+    let rows = sqlx::query!(
+        r#"SELECT /* rate_limits.share */
+                  pg_postmaster_start_time() AS "server!", share.account_id AS "account_id?",
+                  share.holder_id AS "holder_id?", share.name AS "name?",
+                  share.number AS "number?", share.share AS "share?", share.given AS "given?",
+                  share.spent AS "spent?", share.ends_in AS "ends_in?"
+           FROM (SELECT) AS answer
+                LEFT JOIN share_rate_limits($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                    AS share ON true"#,
+        &column(|ask| ask.row.tenant.uuid()),
+        &column(|ask| ask.row.account),
+        &column(|ask| ask.row.holder),
+        &names as &[&str],
+        &column(|ask| ask.row.owner),
+        &generations,
+        &number(|ask| ask.calls),
+        &number(|ask| ask.seconds),
+        &number(|ask| ask.wanted),
+        &number(|ask| ask.least),
+        &numbers as &[Option<i64>],
+        &spent,
+        &number(|ask| ask.returned),
+    )
+    .fetch_all(connection)
+    .await?;
+    let server = rows.first().map(|row| server_started_at(row.server));
+    let unsigned = |number: Option<i32>| number.unwrap_or(0).max(0).unsigned_abs();
+    let answers = rows.into_iter().filter_map(|row| {
+        Some(ShareAnswer {
+            account: row.account_id?,
+            holder: row.holder_id?,
+            name: row.name?,
+            number: row.number,
+            share: unsigned(row.share),
+            given: unsigned(row.given),
+            spent: unsigned(row.spent),
+            ends_in: row.ends_in.unwrap_or(0).max(0).unsigned_abs(),
+        })
+    });
+    Ok((server.ok_or(sqlx::Error::RowNotFound)?, answers.collect()))
 }

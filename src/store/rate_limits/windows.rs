@@ -114,11 +114,9 @@ impl Store {
             .fetch_optional(&mut connection)
             .await?
             .map(|row| (row.account_id, row.holder_id, row.name));
-            let (last_account, last_holder, last_name) = last
-                .clone()
-                .map_or((Uuid::max(), Uuid::max(), "~".to_owned()), |(account, holder, name)| {
-                    (account, holder, name)
-                });
+            // In the last pass, the position is after every name.
+            let (last_account, last_holder, last_name) =
+                last.clone().unwrap_or((Uuid::max(), Uuid::max(), "~".to_owned()));
             sqlx::query!(
                 "DELETE /* rate_limits.delete_old_windows */ FROM rate_limit_windows
                      WHERE (account_id, holder_id, name) IN (
