@@ -116,29 +116,30 @@ impl KeyLimits for ChargedByServer {
 }
 
 impl ReportedLimit {
-    fn read(&self) -> Option<LimitState> {
+    /// Returns `None` for a limit with a level that this version does not know.
+    fn read(&self) -> Result<Option<LimitState>, &'static str> {
+        const MALFORMED: &str = "rate_limits is not a list of rate limits";
         let (level, name) = match self.name.split_once(':') {
             None => (LimitLevel::Key, self.name.as_str()),
             Some(("account", name)) => (LimitLevel::Account, name),
-            Some(_) => return None,
+            Some(_) => return Ok(None),
         };
         let limit = RateLimit {
-            name: name.parse().ok()?,
-            calls: self.limit.try_into().ok()?,
-            window: self.window_seconds.try_into().ok()?,
+            name: name.parse().map_err(|_| MALFORMED)?,
+            calls: self.limit.try_into().map_err(|_| MALFORMED)?,
+            window: self.window_seconds.try_into().map_err(|_| MALFORMED)?,
             // The server lists only limits that count the request.
             scope: None,
         };
         let state = LimitState::unused(level, &limit);
-        Some(match self.resets_in {
+        Ok(Some(match self.resets_in {
             Some(resets_in) => state.running(self.remaining, resets_in),
             None => state,
-        })
+        }))
     }
 
     fn read_all(limits: &[Self]) -> Result<Vec<LimitState>, &'static str> {
-        let limits: Option<Vec<_>> = limits.iter().map(Self::read).collect();
-        limits.ok_or("rate_limits is not a list of rate limits")
+        limits.iter().filter_map(|limit| limit.read().transpose()).collect()
     }
 }
 
@@ -351,6 +352,13 @@ mod tests {
         let verdict = read(&charged).expect("a verdict").expect("the key is accepted");
         let limits = verdict.limits.as_ref().expect("the principal has limits");
         assert_eq!(limits.states(&[]), states);
+
+        let later = json!({"name": "plan:default", "limit": 10, "window_seconds": 1, "scope": null,
+            "remaining": 1, "resets_in": 1});
+        charged["rate_limits"].as_array_mut().expect("a list").push(later);
+        let verdict = read(&charged).expect("a verdict").expect("the key is accepted");
+        let known = verdict.limits.as_ref().expect("the principal has limits");
+        assert_eq!(known.states(&[]), states, "a limit with an unknown level is skipped");
 
         charged["code"] = "RATE_LIMITED".into();
         charged["valid"] = false.into();
