@@ -1,3 +1,5 @@
+-- The planner inlines this function.
+--
 -- The number of calls in a new share: the demand, but between a 64th and an eighth of the calls that are
 -- left, and at least p_least. If p_least is 0 or is not left, a share would help nobody.
 CREATE OR REPLACE FUNCTION rate_limit_grant(p_left integer, p_wanted integer, p_least integer) RETURNS integer

@@ -1,5 +1,10 @@
 -- The window of a rate limit after a node has reported and returned calls, before it gets a new share.
 --
+-- The planner inlines this function.
+--
+-- p_new_number is the number of a window that begins now, unless the last number is not smaller. p_ask_number is
+-- the window that p_ask_spent and p_ask_returned belong to.
+--
 -- A window that is over is followed by a new one, unless the node only reports (p_new_seconds is NULL). A
 -- window whose length changes begins again, but keeps its number and its calls. If the clock is before the
 -- beginning, because it was set back or because another server answers, the window begins now and keeps its
@@ -11,15 +16,14 @@
 CREATE OR REPLACE FUNCTION rate_limit_window_after(
     p_number bigint, p_began_at timestamptz, p_seconds integer, p_given integer, p_spent integer,
     p_held integer, p_held_until timestamptz, p_now timestamptz,
-    p_new_seconds integer, p_ask_number bigint, p_ask_spent integer, p_ask_returned integer
+    p_new_number bigint, p_new_seconds integer, p_ask_number bigint, p_ask_spent integer, p_ask_returned integer
 ) RETURNS TABLE (
     number bigint, began_at timestamptz, seconds integer, given integer, spent integer, held integer,
     held_until timestamptz)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT
-        CASE WHEN is_new THEN greatest(p_number + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
-            ELSE p_number END,
+        CASE WHEN is_new THEN greatest(p_number + 1, p_new_number) ELSE p_number END,
         CASE WHEN is_new OR p_now < p_began_at OR p_seconds <> p_new_seconds THEN p_now ELSE p_began_at END,
         coalesce(p_new_seconds, p_seconds),
         CASE WHEN is_new AND p_now < p_held_until THEN p_held

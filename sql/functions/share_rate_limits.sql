@@ -19,77 +19,97 @@ CREATE OR REPLACE FUNCTION share_rate_limits(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_stale integer[];
-    v_known integer[];
-    v_now   timestamptz;
+    -- The asks whose rows exist, the rows, and their ctids. A row that is locked keeps its ctid.
+    v_known  bigint[];
+    v_rows   rate_limit_windows[];
+    v_ctids  tid[];
+    v_stale  bigint[];
+    v_now    timestamptz;
+    v_number bigint;
 BEGIN
-    -- All nodes lock the rows in the same order, so that they cannot deadlock.
-    v_known := ARRAY(
-        SELECT ask.place
-        FROM unnest(p_account, p_holder, p_name) WITH ORDINALITY AS ask (account_id, holder_id, name, place)
-        JOIN rate_limit_windows w
-            ON w.account_id = ask.account_id AND w.holder_id = ask.holder_id AND w.name = ask.name
-        ORDER BY w.account_id, w.holder_id, w.name
-        FOR NO KEY UPDATE OF w);
+    -- All nodes lock the rows in the order of the asks in the subquery, so that they cannot deadlock. LIMIT makes
+    -- Postgres look up each row by the index, even if it planned the statement while there was no row.
+    SELECT coalesce(array_agg(locked.place), '{}'), array_agg(locked.old), array_agg(locked.ctid)
+    INTO v_known, v_rows, v_ctids
+    FROM (
+        SELECT ask.place, held.old, held.ctid
+        FROM (SELECT * FROM unnest(p_account, p_holder, p_name)
+                                WITH ORDINALITY AS ask (account_id, holder_id, name, place)
+              ORDER BY account_id, holder_id, name COLLATE "C") AS ask
+        CROSS JOIN LATERAL (
+            SELECT w AS old, w.ctid FROM rate_limit_windows w
+            WHERE w.account_id = ask.account_id AND w.holder_id = ask.holder_id AND w.name = ask.name
+            LIMIT 1 FOR NO KEY UPDATE) AS held) AS locked;
     -- This reads the settings after the lock, so that no ask with older settings follows one with newer ones.
     v_stale := ARRAY(
         SELECT ask.place
         FROM unnest(p_tenant, p_account, p_owner, p_generation, p_least)
                  WITH ORDINALITY AS ask (tenant_id, account_id, owner_id, generation, least, place)
-        LEFT JOIN api_keys k ON k.account_id = ask.account_id AND k.key_id = ask.owner_id
-        LEFT JOIN accounts a ON a.account_id = ask.account_id AND a.account_id = ask.owner_id
-        LEFT JOIN tenant_limits t ON t.tenant_id = ask.tenant_id
         WHERE ask.least > 0
-          AND ask.generation <> coalesce(k.limits_generation, a.limits_generation, 0)
-                                + coalesce(t.limits_generation, 0));
+          AND ask.generation
+              <> coalesce(
+                     (SELECT k.limits_generation FROM api_keys k
+                      WHERE k.account_id = ask.account_id AND k.key_id = ask.owner_id),
+                     (SELECT a.limits_generation FROM accounts a
+                      WHERE a.account_id = ask.account_id AND a.account_id = ask.owner_id),
+                     0)
+                 + coalesce(
+                       (SELECT t.limits_generation FROM tenant_limits t WHERE t.tenant_id = ask.tenant_id), 0));
     v_now := clock_timestamp();
+    v_number := extract(epoch FROM v_now) * 1000000;
 
-    RETURN QUERY
-    SELECT ask.account_id, ask.holder_id, ask.name, NULL::bigint, 0, 0, 0, 0::bigint
-    FROM unnest(p_account, p_holder, p_name) WITH ORDINALITY AS ask (account_id, holder_id, name, place)
-    WHERE ask.place = ANY (v_stale) AND ask.place <> ALL (v_known);
+    IF cardinality(v_stale) > 0 THEN
+        RETURN QUERY
+        SELECT p_account[place], p_holder[place], p_name[place], NULL::bigint, 0, 0, 0, 0::bigint
+        FROM unnest(v_stale) AS place WHERE place <> ALL (v_known);
+    END IF;
 
-    RETURN QUERY
-    INSERT INTO rate_limit_windows AS w (
-        account_id, holder_id, name, number, began_at, window_seconds, given, spent)
-    SELECT ask.account_id, ask.holder_id, ask.name, (extract(epoch FROM v_now) * 1000000)::bigint, v_now,
-           ask.seconds, rate_limit_grant(ask.calls, ask.wanted, ask.least), 0
-    FROM unnest(p_account, p_holder, p_name, p_limit, p_seconds, p_wanted, p_least)
-             WITH ORDINALITY AS ask (account_id, holder_id, name, calls, seconds, wanted, least, place)
-    WHERE ask.place <> ALL (v_stale) AND ask.place <> ALL (v_known) AND ask.least > 0
-    ORDER BY ask.account_id, ask.holder_id, ask.name
-    ON CONFLICT DO NOTHING
-    RETURNING w.account_id, w.holder_id, w.name, w.number, w.given, w.given, 0,
-              w.window_seconds * 1000000::bigint;
+    IF cardinality(v_known) < cardinality(p_account) THEN
+        RETURN QUERY
+        INSERT INTO rate_limit_windows AS w (
+            account_id, holder_id, name, number, began_at, window_seconds, given, spent)
+        SELECT ask.account_id, ask.holder_id, ask.name, v_number, v_now, ask.seconds,
+               rate_limit_grant(ask.calls, ask.wanted, ask.least), 0
+        FROM unnest(p_account, p_holder, p_name, p_limit, p_seconds, p_wanted, p_least)
+                 WITH ORDINALITY AS ask (account_id, holder_id, name, calls, seconds, wanted, least, place)
+        WHERE ask.place <> ALL (v_stale) AND ask.place <> ALL (v_known) AND ask.least > 0
+        ORDER BY ask.account_id, ask.holder_id, ask.name
+        ON CONFLICT DO NOTHING
+        RETURNING w.account_id, w.holder_id, w.name, w.number, w.given, w.given, 0,
+                  w.window_seconds * 1000000::bigint;
+    END IF;
 
-    RETURN QUERY
-    UPDATE rate_limit_windows AS w
-    SET number = new.number, began_at = new.began_at, window_seconds = new.seconds,
-        held = new.held, held_until = new.held_until,
-        given = new.given + new.share, spent = new.spent
-    FROM (
-        SELECT ask.account_id, ask.holder_id, ask.name, ask.is_stale, after.*,
-               rate_limit_grant(ask.calls - after.given, ask.wanted, ask.least) AS share
+    IF cardinality(v_known) > 0 THEN
+        RETURN QUERY
+        UPDATE rate_limit_windows AS w
+        SET number = new.number, began_at = new.began_at, window_seconds = new.seconds,
+            held = new.held, held_until = new.held_until,
+            given = new.given + new.share, spent = new.spent
         FROM (
-            SELECT ask.account_id, ask.holder_id, ask.name, ask.calls, ask.wanted, ask.number, ask.spent,
-                   ask.returned, ask.place = ANY (v_stale) AS is_stale,
-                   CASE WHEN ask.place = ANY (v_stale) THEN 0 ELSE ask.least END AS least,
-                   CASE WHEN ask.place <> ALL (v_stale) AND ask.least > 0 THEN ask.seconds END AS seconds
-            FROM unnest(p_account, p_holder, p_name, p_limit, p_seconds, p_wanted, p_least, p_number,
-                        p_spent, p_returned)
-                     WITH ORDINALITY AS ask (account_id, holder_id, name, calls, seconds, wanted, least,
-                                             number, spent, returned, place)
-            WHERE ask.place = ANY (v_known)
-        ) AS ask
-        JOIN rate_limit_windows old
-            ON old.account_id = ask.account_id AND old.holder_id = ask.holder_id AND old.name = ask.name
-        CROSS JOIN LATERAL rate_limit_window_after(
-            old.number, old.began_at, old.window_seconds, old.given, old.spent, old.held, old.held_until, v_now,
-            ask.seconds, ask.number, ask.spent, ask.returned) AS after
-    ) AS new
-    WHERE w.account_id = new.account_id AND w.holder_id = new.holder_id AND w.name = new.name
-    RETURNING w.account_id, w.holder_id, w.name, CASE WHEN NOT new.is_stale THEN w.number END, new.share,
-              w.given, w.spent,
-              (extract(epoch FROM w.began_at - v_now) * 1000000)::bigint + w.window_seconds * 1000000::bigint;
+            SELECT after.*, rate_limit_grant(after.calls - after.given, after.wanted, after.least) AS share
+            FROM (
+                SELECT ask.ctid, ask.is_stale, ask.calls, ask.wanted, ask.least, after.*
+                FROM (
+                    SELECT known.*, known.place = ANY (v_stale) AS is_stale,
+                           p_limit[known.place] AS calls, p_wanted[known.place] AS wanted,
+                           CASE WHEN known.place = ANY (v_stale) THEN 0 ELSE p_least[known.place] END AS least
+                    -- The other columns are those of the row.
+                    FROM unnest(v_known, v_ctids, v_rows) AS known (place, ctid)
+                ) AS ask
+                CROSS JOIN LATERAL rate_limit_window_after(
+                    ask.number, ask.began_at, ask.window_seconds, ask.given, ask.spent, ask.held,
+                    ask.held_until, v_now, v_number, CASE WHEN ask.least > 0 THEN p_seconds[ask.place] END,
+                    p_number[ask.place], p_spent[ask.place], p_returned[ask.place]) AS after
+                -- OFFSET 0 prevents Postgres from computing an expression again wherever it is used.
+                OFFSET 0
+            ) AS after
+            OFFSET 0
+        ) AS new
+        WHERE w.ctid = new.ctid
+        RETURNING w.account_id, w.holder_id, w.name, CASE WHEN NOT new.is_stale THEN w.number END, new.share,
+                  w.given, w.spent,
+                  (extract(epoch FROM w.began_at - v_now) * 1000000)::bigint
+                  + w.window_seconds * 1000000::bigint;
+    END IF;
 END
 $$;

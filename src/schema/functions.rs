@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "da57d267c5627d27fb5e5bb9e5c782f3b26250244fa2c52b5390b6f6731854fb";
+const DIGEST: &str = "6c3afec198e08916702711544a24a13d78d98911232652dbda86f182c539c94b";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

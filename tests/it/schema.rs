@@ -359,6 +359,9 @@ async fn postgres_inlines_the_sql_functions_that_are_designed_for_inlining() {
         "SELECT (ledger_outcome(place => a)).place FROM (VALUES (1::bigint), (2)) AS t (a)",
         "SELECT ledger_decline_record(o, r, now(), 1, 1)
          FROM unnest(NULL::ledger_operation[]) AS o, unnest(NULL::ledger_outcome[]) AS r",
+        "SELECT rate_limit_grant(a - b, a, b) FROM (VALUES (1, 1), (2, 2)) AS t (a, b)",
+        "SELECT after.* FROM (VALUES (1, now()), (2, now())) AS t (a, b),
+                rate_limit_window_after(a, b, a, a, a, a, b, b, a, a, a, a, a) AS after",
     ];
     for query in queries {
         let explain = format!("EXPLAIN (VERBOSE) {query}");
@@ -367,7 +370,14 @@ async fn postgres_inlines_the_sql_functions_that_are_designed_for_inlining() {
             .await
             .expect(query);
         let plan = plan.join("\n");
-        let names = ["key_denial(", "key_is_live(", "ledger_outcome(", "ledger_decline_record("];
+        let names = [
+            "key_denial(",
+            "key_is_live(",
+            "ledger_outcome(",
+            "ledger_decline_record(",
+            "rate_limit_grant(",
+            "rate_limit_window_after(",
+        ];
         assert!(names.iter().all(|name| !plan.contains(name)), "{query}\n{plan}");
     }
 }

@@ -8,6 +8,7 @@ mod fields;
 mod own_lookup;
 mod recall;
 mod resource;
+mod rows;
 mod settings;
 mod statements;
 mod verify;

@@ -1,0 +1,98 @@
+//! The rows of windows in the database.
+
+use tollgate::{
+    domain::rate_limit::RateLimit,
+    store::{LimitRow, ShareAsk, Store},
+};
+use uuid::Uuid;
+
+use crate::harness::{App, cluster, eventually};
+
+/// Returns the ask of a new limit for one call.
+fn ask(app: &App, limit: i32) -> ShareAsk {
+    let id = Uuid::from_u128(limit.unsigned_abs().into());
+    let name = "default=10/1h".parse::<RateLimit>().expect("a limit").name;
+    let tenant = app.tronagg.tenant.id;
+    ShareAsk {
+        row: LimitRow { tenant, account: id, holder: id, owner: id, name },
+        generation: 0,
+        calls: 10,
+        seconds: 3600,
+        wanted: 1,
+        least: 1,
+        number: None,
+        spent: 0,
+        returned: 0,
+    }
+}
+
+/// Creates the windows with the numbers from 1 to `count`, which ended this long ago.
+async fn create_windows(app: &App, count: i32, ended_ago: &str) {
+    let rows = "INSERT INTO rate_limit_windows (account_id, holder_id, name, number, began_at,
+                                                window_seconds, given, spent)
+                SELECT id, id, 'default', 1, now() - $2::interval - interval '1 hour', 3600, 1, 1
+                FROM generate_series(1, $1) n, LATERAL (SELECT lpad(to_hex(n), 32, '0')::uuid AS id) i";
+    sqlx::query(rows)
+        .bind(count)
+        .bind(ended_ago)
+        .execute(&app.pool)
+        .await
+        .expect("the rows are new");
+}
+
+#[tokio::test]
+async fn share_statements_use_the_index_although_they_were_planned_when_no_window_existed() {
+    const WINDOWS: i32 = 40_000;
+    let app = App::start().await;
+    // Postgres assumes that a table has a few pages until the first VACUUM.
+    let vacuum = sqlx::query("VACUUM rate_limit_windows").execute(&app.pool).await;
+    vacuum.expect("the table is vacuumed");
+    let store =
+        Store::connect(&cluster::pool_settings(&app.url)).await.expect("the database is reachable");
+    for _ in 0..2 {
+        for limit in 1..=5 {
+            let answers = store.share_rate_limits(&[ask(&app, WINDOWS + limit)]).await;
+            assert_eq!(answers.expect("Postgres answers").len(), 1);
+        }
+    }
+    create_windows(&app, WINDOWS, "-1 hour").await;
+    for first in 1..=10 {
+        let asks: Vec<ShareAsk> = (0..30).map(|step| ask(&app, first + step * 10)).collect();
+        let answers = store.share_rate_limits(&asks).await.expect("Postgres answers");
+        assert_eq!(answers.len(), asks.len());
+        assert!(answers.iter().all(|answer| answer.share > 0), "{answers:?}");
+    }
+    // A session reports all its counts when it ends.
+    store.close().await;
+    let read = async || {
+        let read = "SELECT sum(idx_scan)::bigint, sum(idx_tup_read)::bigint
+                    FROM pg_stat_user_indexes WHERE relname = 'rate_limit_windows'";
+        let read = sqlx::query_as::<_, (i64, i64)>(read).fetch_one(&app.pool).await;
+        read.expect("the query succeeds")
+    };
+    eventually("the index found each row", async || read().await.0 >= 300).await;
+    let (_, rows) = read().await;
+    // A node that deletes old rows reads up to 10,000 rows.
+    assert!(rows < i64::from(WINDOWS), "the statements read {rows} rows of the index for 300 asks");
+}
+
+#[tokio::test]
+async fn nodes_delete_windows_that_ended_more_than_an_hour_ago() {
+    // A node reads fewer rows at a time.
+    const WINDOWS: i32 = 6000;
+    let app = App::start().await;
+    create_windows(&app, WINDOWS, "61 minutes").await;
+    let later = "UPDATE rate_limit_windows SET began_at = began_at + CASE
+                     WHEN account_id = $1 THEN interval '10 minutes' ELSE interval '2 hours' END
+                 WHERE account_id IN ($1, $2)";
+    let kept = [WINDOWS / 2, WINDOWS].map(|limit| ask(&app, limit).row.account);
+    let changed = sqlx::query(later).bind(kept[0]).bind(kept[1]).execute(&app.pool).await;
+    assert_eq!(changed.expect("the query succeeds").rows_affected(), 2);
+    let left = async || {
+        let left = "SELECT account_id FROM rate_limit_windows ORDER BY account_id";
+        let left = sqlx::query_scalar::<_, Uuid>(left).fetch_all(&app.pool).await;
+        left.expect("the query succeeds")
+    };
+    eventually("the old windows are deleted", async || left().await.len() <= kept.len()).await;
+    assert_eq!(left().await, kept);
+}
