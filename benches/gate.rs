@@ -37,8 +37,8 @@ use tollgate::{
         tenant::{Environment, Slug},
         timestamp::Timestamp,
     },
-    limits::{Limit, Limits, Share, ShareSource},
-    store::{LimitRow, ShareAnswer},
+    limits::{CurrentShare, Limit, Limits, Share, ShareSource},
+    store::{LimitRow, LimitSet, ShareAnswer},
 };
 use tower::{Layer as _, Service as _};
 use uuid::Uuid;
@@ -92,6 +92,8 @@ struct EveryKey {
 
 /// The shares of the rate limits that several keys have in common.
 struct Shares {
+    /// A limit of the key, of its account and of the tenant.
+    limits: LimitSet,
     of_accounts: Vec<Arc<Share>>,
     of_tenant: Arc<Share>,
 }
@@ -104,7 +106,7 @@ impl ShareSource for NoSource {
         since_boot()
     }
 
-    fn request(&self, _: &Limit, _: Option<u32>) -> u64 {
+    fn request(&self, _: Limit<'_>, _: Option<u32>) -> u64 {
         0
     }
 
@@ -119,22 +121,18 @@ impl ShareSource for NoSource {
 impl Shares {
     fn new() -> Self {
         let of_accounts = (0..FEW_KEYS / KEYS_PER_ACCOUNT).map(|_| share()).collect();
-        Self { of_accounts, of_tenant: share() }
+        let levels = [LimitLevel::Key, LimitLevel::Account, LimitLevel::Tenant];
+        let limits = levels.map(|level| (level, rate_limit())).into();
+        Self { limits, of_accounts, of_tenant: share() }
     }
 
     /// Returns the limits of a key: its own, and the limits of its account and of the tenant.
     fn of_key(&self, number: u64) -> Arc<dyn KeyLimits> {
         let account = usize::try_from(number / KEYS_PER_ACCOUNT).expect("the number is small");
-        let shares = [
-            (LimitLevel::Key, share()),
-            (LimitLevel::Account, Arc::clone(&self.of_accounts[account])),
-            (LimitLevel::Tenant, Arc::clone(&self.of_tenant)),
-        ];
-        let limits = shares
-            .into_iter()
-            .map(|(level, share)| Limit { level, limit: rate_limit(), generation: 0, share })
-            .collect();
-        Arc::new(Limits::new(Arc::new(NoSource), limits))
+        let (of_account, of_tenant) = (&self.of_accounts[account], &self.of_tenant);
+        let shares = [share(), Arc::clone(of_account), Arc::clone(of_tenant)];
+        let shares = shares.map(|share| CurrentShare { generation: 0, share });
+        Arc::new(Limits::new(Arc::new(NoSource), Arc::clone(&self.limits), shares))
     }
 }
 

@@ -22,8 +22,9 @@ use crate::domain::{
 ///
 /// The extensions of every request that [`ApiKeyLayer`](super::ApiKeyLayer) accepts contain a
 /// principal. A principal is also an axum extractor, and cheap to clone.
+// This `Arc` has no count of weak references, which saves 8 bytes for each cached key.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Principal(Arc<PrincipalParts>);
+pub struct Principal(triomphe::Arc<PrincipalParts>);
 
 /// The fields of a [`Principal`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,7 +97,7 @@ impl Principal {
     /// Creates a principal from these parts.
     #[must_use]
     pub fn new(parts: PrincipalParts) -> Self {
-        Self(Arc::new(parts))
+        Self(triomphe::Arc::new(parts))
     }
 }
 

@@ -2,6 +2,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use smallvec::SmallVec;
 
+use super::rate_limit_fields::{RateLimitFields, ShownLimit, rate_limit_fields};
 use crate::domain::{
     rate_limit::{Cost, LimitState},
     scope::Scope,
@@ -35,6 +36,12 @@ pub trait KeyLimits: fmt::Debug + Send + Sync {
     /// Returns the state of each limit that counts a request with these scopes, except the tenant's
     /// limits.
     fn states(&self, scopes: &[Scope]) -> Vec<LimitState>;
+
+    /// Returns the fields `RateLimit-Policy` and `RateLimit` of a response to a request with these
+    /// scopes. `None` if no limit is shown.
+    fn fields(&self, scopes: &[Scope]) -> Option<RateLimitFields> {
+        rate_limit_fields(self.states(scopes).iter().map(ShownLimit::from))
+    }
 }
 
 /// The result of [`KeyLimits::take`].
@@ -64,7 +71,7 @@ pub enum Waited {
 }
 
 /// Calls that were taken from shares. [`KeyLimits::take`] chooses the meaning of the numbers.
-pub type Taken = SmallVec<[u64; 8]>;
+pub type Taken = SmallVec<[u64; 4]>;
 
 /// Why a request is over a rate limit.
 #[derive(Clone, PartialEq, Eq, Debug)]

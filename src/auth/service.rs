@@ -12,7 +12,6 @@ use tower::Service;
 use super::{
     KeyVerifier, Limits, Principal, Problem, RefusalBody,
     gate::{Requirement, judge, present},
-    rate_limit_fields::rate_limit_fields,
     settings::Settings,
 };
 
@@ -63,7 +62,8 @@ impl Charged {
 
 fn add_fields<B>(charged: Option<&Charged>, response: &mut Response<B>) {
     let Some(Charged { limits, requirement }) = charged else { return };
-    for (name, value) in rate_limit_fields(&limits.states(requirement.scope.as_slice())) {
+    let fields = limits.fields(requirement.scope.as_slice());
+    for (name, value) in fields.into_iter().flatten() {
         response.headers_mut().append(name, value);
     }
 }

@@ -2,7 +2,7 @@ use std::{future::Future, sync::Arc};
 
 use super::{
     Challenge, Presented, Principal, Problem, ProblemCode, RateLimited,
-    rate_limit_fields::{rate_limit_fields, rate_limited},
+    rate_limit_fields::{ShownLimit, rate_limit_fields, rate_limited},
 };
 use crate::domain::verification::{Denial, GateDecision};
 
@@ -91,7 +91,8 @@ impl From<Denied> for Problem {
         match denied.rate_limited {
             Some(limited) => {
                 let problem = rate_limited(&limited);
-                rate_limit_fields(&limited.states).into_iter().fold(problem, Self::header)
+                let shown = limited.states.iter().map(ShownLimit::from);
+                rate_limit_fields(shown).into_iter().flatten().fold(problem, Self::header)
             }
             None => denied.reason.into(),
         }

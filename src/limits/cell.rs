@@ -14,12 +14,16 @@ use crate::auth::{
 /// has ended in the meantime.
 ///
 /// Times are since boot, in microseconds.
+// Every call reads most of these values, so they have a cache line of their own.
+#[repr(align(64))]
 pub struct ShareCell {
     /// The number of the slot in the upper half, and the unspent calls in the lower half.
     word: AtomicU64,
     generation: AtomicI64,
     /// The end of the window. It is never too late.
     ends: AtomicU64,
+    /// The latest time at which the window ends.
+    resets: AtomicU64,
     /// The calls that the database had left after the newest answer.
     left: AtomicU64,
     /// Until this time, the database has at most `left` calls left.
@@ -71,6 +75,7 @@ impl Default for ShareCell {
             word: AtomicU64::new(0),
             generation: AtomicI64::new(-1),
             ends: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
             left: AtomicU64::new(0),
             known_until: AtomicU64::new(0),
             low: AtomicU64::new(0),
@@ -97,6 +102,11 @@ impl ShareCell {
                 Err(current) => word = current,
             }
         }
+    }
+
+    /// Whether this many calls are unspent. They may belong to another generation.
+    pub fn has(&self, cost: u32) -> bool {
+        self.unspent() >= cost
     }
 
     /// Whether calls that were taken from this slot may be spent at `now`, a time after they were
@@ -158,6 +168,12 @@ impl ShareCell {
         micros(now) >= self.ends.load(Ordering::Acquire)
     }
 
+    /// Returns the number of seconds until the window has ended, rounded up.
+    pub fn resets_in(&self, now: Duration) -> u32 {
+        let micros = self.resets.load(Ordering::Acquire).saturating_sub(micros(now));
+        u32::try_from(micros.div_ceil(1_000_000)).unwrap_or(u32::MAX)
+    }
+
     /// Ends the slot, and begins a new one without calls. Returns the old slot and its unspent
     /// calls. Only the holder of the share's lock may call this and the following methods.
     pub fn end_slot(&self) -> (Slot, u32) {
@@ -192,21 +208,26 @@ impl ShareCell {
 
     /// Adds calls to the slot. `ends` is another estimate of the end, and `left` is the number of
     /// calls that the database has left. The estimates are never too late, so the latest one is the
-    /// best.
-    pub fn add(&self, more: u32, ends: u64, left: u32) {
+    /// best. With `in_advance`, the node requests the next share before this one is spent.
+    pub fn add(&self, more: u32, ends: u64, left: u32, in_advance: bool) {
         self.ends.fetch_max(ends, Ordering::AcqRel);
         let before = self.word.fetch_add(u64::from(more), Ordering::AcqRel);
         let unspent = (before & CALLS) + u64::from(more);
         // The calls come first, because a reader that adds up both must not find too few.
         self.left.store(u64::from(left), Ordering::Release);
         // A share of one call is requested only by a request that needs it.
-        let low = if left == 0 || unspent < 2 { 0 } else { unspent / 2 };
+        let low = if in_advance && left > 0 && unspent > 1 { unspent / 2 } else { 0 };
         self.low.store(low, Ordering::Relaxed);
     }
 
     /// Prevents further requests for the next share until [`add`](Self::add) is called.
     pub fn stop_requesting(&self) {
         self.low.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets the latest time at which the window ends.
+    pub fn set_resets(&self, resets: u64) {
+        self.resets.store(resets, Ordering::Release);
     }
 
     /// Records that no more calls than the database had left can become available before this

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     convert::Infallible,
+    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,12 +10,12 @@ use std::{
 use tokio::{
     sync::Notify,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::{debug, info, warn};
 
 use super::{
-    key_limits::{Limit, Limits, ShareSource},
+    key_limits::{CurrentShare, Limit, Limits, ShareSource},
     registry::Registry,
     share::Share,
 };
@@ -26,8 +27,13 @@ use crate::{
     },
 };
 
-/// Number of statements that request shares concurrently.
+/// Maximum number of statements that request shares concurrently.
 const WORKERS: usize = 2;
+
+/// How long further asks wait for the statement that is under way. After that, they are sent in a
+/// statement of their own. Starting a statement and committing it costs more than a few asks do, so
+/// asks are gathered.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Maximum number of asks in one statement.
 const MAX_BATCH: usize = 256;
@@ -51,6 +57,8 @@ pub struct Limiter {
     registry: Registry,
     queue: Mutex<VecDeque<Arc<Share>>>,
     queued: Notify,
+    /// Held by the worker whose statement is under way.
+    turn: tokio::sync::Mutex<()>,
     /// The windows whose shares this node recalls from the other nodes.
     recalling: Mutex<Recalling>,
     recall: Notify,
@@ -87,6 +95,7 @@ impl Limiter {
             registry: Registry::new(),
             queue: Mutex::default(),
             queued: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
             recalling: Mutex::default(),
             recall: Notify::new(),
             recalled: Mutex::default(),
@@ -100,13 +109,18 @@ impl Limiter {
         if verified.limits.is_empty() {
             return None;
         }
-        let limit = |(level, limit): &(LimitLevel, _)| self.limit(verified, *level, limit);
-        let limits = verified.limits.iter().map(limit).collect();
+        let share = |(level, limit): &(LimitLevel, _)| self.share(verified, *level, limit);
+        let shares = verified.limits.iter().map(share);
         let source = Arc::clone(self) as Arc<dyn ShareSource>;
-        Some(Arc::new(Limits::new(source, limits)))
+        Some(Arc::new(Limits::new(source, Arc::clone(&verified.limits), shares)))
     }
 
-    fn limit(&self, verified: &VerifiedLimits, level: LimitLevel, limit: &RateLimit) -> Limit {
+    fn share(
+        &self,
+        verified: &VerifiedLimits,
+        level: LimitLevel,
+        limit: &RateLimit,
+    ) -> CurrentShare {
         let VerifiedLimits { tenant, account, key, chain, generations, .. } = verified;
         let (account, holder, owner) = match level {
             LimitLevel::Key => (*account, *chain, *key),
@@ -120,7 +134,7 @@ impl Limiter {
         };
         let name = limit.name.clone();
         let row = LimitRow { tenant: *tenant, account, holder, owner, name };
-        Limit { level, limit: limit.clone(), generation, share: self.registry.get(row) }
+        CurrentShare { generation, share: self.registry.get(row) }
     }
 
     /// Runs the statements until the future is dropped.
@@ -145,7 +159,7 @@ impl Limiter {
     /// Returns the calls that this node has not spent, as far as possible in a few seconds. Call it
     /// before the lease is released.
     pub async fn return_all(&self) {
-        let mut returns = returns_of(self.registry.all());
+        let mut returns = returns_of(self.registry.all(), self.now());
         returns.sort_by_key(|(_, ask)| std::cmp::Reverse(ask.returned));
         let left = returns.iter().filter(|(_, ask)| ask.returned > 0).count();
         match timeout(STOP_TIMEOUT, self.give_back(returns)).await {
@@ -166,7 +180,7 @@ impl Limiter {
         // An earlier statement may still be returning calls.
         let returning: Vec<_> =
             shares.iter().filter(|share| share.is_returning()).cloned().collect();
-        let returns = returns_of(shares);
+        let returns = returns_of(shares, self.now());
         if returns.is_empty() && returning.is_empty() {
             return true;
         }
@@ -218,9 +232,13 @@ impl Limiter {
     async fn request_shares(self: Arc<Self>) {
         let mut is_failing = false;
         loop {
+            if lock(&self.queue).is_empty() {
+                self.queued.notified().await;
+                continue;
+            }
+            let turn = timeout(GATHER, self.turn.lock()).await;
             let batch = self.next_batch();
             if batch.is_empty() {
-                self.queued.notified().await;
                 continue;
             }
             match self.request_batch(batch).await {
@@ -235,6 +253,7 @@ impl Limiter {
                     }
                 }
             }
+            drop(turn);
         }
     }
 
@@ -295,20 +314,37 @@ impl Limiter {
             while under_way.try_join_next().is_some() {}
             let shares = std::mem::take(&mut lock(&self.recalling).waiting);
             for shares in shares.chunks(MAX_RECALLED) {
-                under_way.spawn(Arc::clone(&self).recall_some(shares.to_vec()));
+                let tags: Vec<WindowTag> = shares.iter().map(|share| share.row.tag()).collect();
+                // One recall is sent at a time, so that recalls leave connections to the statements
+                // that request and return shares. The shares that lack calls in the meantime are in
+                // the next recall.
+                let deadline = Instant::now() + RECALL_TIMEOUT;
+                let sent = timeout_at(deadline, self.store.recall_shares(&tags)).await;
+                let returned = async move {
+                    // If the recall was not sent, the requests ask the database once more.
+                    if let Ok(Ok(returned)) = sent {
+                        let _ = timeout_at(deadline, returned).await;
+                    }
+                };
+                under_way.spawn(Arc::clone(&self).finish_recall(shares.to_vec(), tags, returned));
             }
         }
     }
 
-    async fn recall_some(self: Arc<Self>, shares: Vec<Arc<Share>>) {
-        let tags: Vec<WindowTag> = shares.iter().map(|share| share.row.tag()).collect();
-        let recall = timeout(RECALL_TIMEOUT, self.store.recall_shares(&tags, RECALL_TIMEOUT));
+    /// Waits until the other nodes and other shares of these windows have returned their calls, and
+    /// wakes the waiting requests.
+    async fn finish_recall(
+        self: Arc<Self>,
+        shares: Vec<Arc<Share>>,
+        tags: Vec<WindowTag>,
+        returned: impl Future<Output = ()>,
+    ) {
         // Keys that replace each other by rotation have separate shares of one window.
         let is_asking = |share: &Arc<Share>| shares.iter().any(|other| Arc::ptr_eq(share, other));
         let siblings = self.registry.with_tags(&tags).into_iter();
-        let siblings = returns_of(siblings.filter(|share| !is_asking(share)));
+        let siblings = returns_of(siblings.filter(|share| !is_asking(share)), self.now());
         // If this fails, the requests ask once more, and are refused if too few calls are left.
-        let _ = tokio::join!(recall, self.give_back(siblings));
+        let _ = tokio::join!(returned, self.give_back(siblings));
         let now = self.now();
         let mut recalling = lock(&self.recalling);
         for tag in &tags {
@@ -357,7 +393,10 @@ impl Limiter {
         let mut cursor = WindowCursor::default();
         loop {
             sleep(SWEEP_AFTER).await;
-            let surplus = returns_of(self.registry.sweep(self.now()));
+            let surplus = {
+                let now = self.now();
+                returns_of(self.registry.sweep(now), now)
+            };
             // If this fails, the calls count as made until their windows end.
             let _ = self.give_back(surplus).await;
             match self.store.delete_old_windows(cursor.clone()).await {
@@ -376,10 +415,10 @@ impl ShareSource for Limiter {
         (self.since_boot)()
     }
 
-    fn request(&self, limit: &Limit, cost: Option<u32>) -> u64 {
-        let (is_new, seen) = limit.share.request(&limit.limit, limit.generation, cost);
+    fn request(&self, limit: Limit<'_>, cost: Option<u32>) -> u64 {
+        let (is_new, seen) = limit.share.request(limit.limit, limit.generation, cost);
         if is_new {
-            self.enqueue(Arc::clone(&limit.share));
+            self.enqueue(Arc::clone(limit.share));
         }
         seen
     }
@@ -397,8 +436,8 @@ impl ShareSource for Limiter {
 }
 
 /// Takes the unspent calls off these shares.
-fn returns_of(shares: impl IntoIterator<Item = Arc<Share>>) -> Vec<Return> {
-    shares.into_iter().filter_map(|share| share.recall().map(|ask| (share, ask))).collect()
+fn returns_of(shares: impl IntoIterator<Item = Arc<Share>>, now: Duration) -> Vec<Return> {
+    shares.into_iter().filter_map(|share| share.recall(now).map(|ask| (share, ask))).collect()
 }
 
 /// Divides returns into statements. No two asks of a statement have the same window.

@@ -13,6 +13,6 @@ mod share_tests;
 mod states;
 
 pub use cell::{ShareCell, Slot, Take};
-pub use key_limits::{Limit, Limits, ShareSource};
+pub use key_limits::{CurrentShare, Limit, Limits, ShareSource};
 pub use limiter::Limiter;
 pub use share::{Newest, Next, Share};

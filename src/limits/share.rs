@@ -18,6 +18,10 @@ const REMEMBER: Duration = Duration::from_millis(250);
 /// The longest time that a node remembers this after recalls that yielded no calls.
 const REMEMBER_LONGEST: Duration = Duration::from_secs(8);
 
+/// How long a node that was asked to return its calls requests none in advance. Otherwise it could
+/// take calls that another node needs now.
+const NOTHING_IN_ADVANCE: Duration = Duration::from_millis(250);
+
 /// Number of ended slots of a window that are remembered. A call that was taken from an earlier one
 /// and is not spent counts as spent.
 const MAX_ENDED: usize = 4;
@@ -54,9 +58,9 @@ struct Slow {
     /// Number of answers, including failures.
     answers: u64,
     newest: Newest,
-    /// The latest time at which the window ends, in microseconds since boot.
-    resets: u64,
     recalled: Option<Duration>,
+    /// When the node was last asked to return its calls of the window.
+    returned: Option<Duration>,
     /// Number of recalls since the last share, or since the window began.
     fruitless_recalls: u32,
     /// Number of statements under way that return calls.
@@ -171,7 +175,8 @@ impl Share {
         }
         let spent = slow.spent(&self.cell);
         slow.rate.add(spent, now);
-        let wanted = demand.waiting.max(slow.rate.in_a_second(now));
+        let soon = if slow.requests_in_advance(now) { slow.rate.in_a_second(now) } else { 0 };
+        let wanted = demand.waiting.max(soon);
         let unspent = self.cell.unspent();
         let unspent = if demand.generation == self.cell.generation() { unspent } else { 0 };
         let returned = slow.take_returned();
@@ -190,11 +195,14 @@ impl Share {
 
     /// Takes all unspent calls off the share. Returns the ask that returns them and reports the
     /// others as spent. `None` if there is nothing to return or to report.
-    pub fn recall(&self) -> Option<ShareAsk> {
+    pub fn recall(&self, now: Duration) -> Option<ShareAsk> {
         let mut slow = self.lock();
         // The window may run in the database although this node considers it over. If it is over
         // there, the database ignores the return.
         slow.window?;
+        slow.returned = Some(now);
+        self.cell.stop_requesting();
+        slow.demand.take_if(|demand| demand.waiting == 0);
         slow.to_return += self.cell.take_all();
         // The database gets calls back, so this node no longer knows how many are left.
         self.cell.set_known_until(0);
@@ -231,10 +239,11 @@ impl Share {
         if is_new {
             self.cell.end_slot();
             slow.ended.clear();
-            slow.fruitless_recalls = 0;
+            (slow.fruitless_recalls, slow.returned) = (0, None);
             (slow.window, slow.accounted, slow.to_return) = (Some(number), 0, 0);
         }
         slow.accounted += i64::from(answer.share);
+        self.cell.set_resets(micros(now) + answer.ends_in);
         if is_new {
             self.cell.begin(ask.generation, ends);
         } else if ask.generation != self.cell.generation() {
@@ -242,11 +251,11 @@ impl Share {
             slow.end_slot(&self.cell);
             self.cell.begin(ask.generation, ends);
         }
-        self.cell.add(answer.share, ends, ask.calls.saturating_sub(answer.given));
+        let left = ask.calls.saturating_sub(answer.given);
+        self.cell.add(answer.share, ends, left, slow.requests_in_advance(now));
         if answer.share > 0 {
             slow.fruitless_recalls = 0;
         }
-        slow.resets = micros(now) + answer.ends_in;
         // The calls that other nodes may hold.
         let others = i64::from(answer.given) - i64::from(answer.spent) - slow.accounted;
         self.cell.set_known_until(match (others <= 0, slow.remembers(now)) {
@@ -325,12 +334,6 @@ impl Share {
         self.cell.generation() != generation || self.cell.unspent() < cost || self.cell.is_over(now)
     }
 
-    /// Returns the number of seconds until the window has ended, rounded up.
-    pub fn resets_in(&self, now: Duration) -> u32 {
-        let micros = self.lock().resets.saturating_sub(micros(now));
-        u32::try_from(micros.div_ceil(1_000_000)).unwrap_or(u32::MAX)
-    }
-
     /// Whether the share can be forgotten: its window is over, and no request waits.
     pub fn is_idle(&self, now: Duration) -> bool {
         let slow = self.lock();
@@ -384,6 +387,10 @@ impl Slow {
     /// Whether a recall was made so recently that another one is unlikely to yield calls.
     fn remembers(&self, now: Duration) -> bool {
         self.recalled.is_some_and(|at| now < at + self.remember())
+    }
+
+    fn requests_in_advance(&self, now: Duration) -> bool {
+        self.returned.is_none_or(|at| now >= at + NOTHING_IN_ADVANCE)
     }
 
     fn take_returned(&mut self) -> u32 {

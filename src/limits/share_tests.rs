@@ -210,7 +210,7 @@ impl World {
     }
 
     fn recall(&mut self, node: usize) {
-        if let Some(ask) = self.nodes[node].share.recall() {
+        if let Some(ask) = self.nodes[node].share.recall(self.now) {
             self.send_ask(node, ask);
         }
     }
@@ -302,4 +302,41 @@ proptest! {
             prop_assert!(*passed >= limit.calls.get(), "{passed} of {limit} passed");
         }
     }
+}
+
+#[test]
+fn node_that_has_returned_its_calls_requests_none_in_advance_for_a_moment() {
+    let mut world = World::new(6400);
+    let request_and_receive = |world: &mut World| {
+        world.request(0, 1);
+        world.send(0);
+        world.receive(0);
+    };
+    let is_low_after_half = |world: &World| {
+        let share = &world.nodes[0].share;
+        match share.cell.take(0, share.cell.unspent().div_ceil(2)) {
+            Take::Taken { is_low, .. } => is_low,
+            Take::TooFew => panic!("half of the share can be taken"),
+        }
+    };
+    request_and_receive(&mut world);
+    assert!(is_low_after_half(&world));
+
+    world.recall(0);
+    world.receive(0);
+    request_and_receive(&mut world);
+    assert!(!is_low_after_half(&world), "another node has just needed calls");
+    world.request(0, 1);
+    let ask = world.nodes[0].share.ask(world.now).expect("a request waits");
+    assert_eq!(ask.wanted, 1, "only for the request that waits");
+    world.send_ask(0, ask);
+    world.receive(0);
+
+    world.now += Duration::from_millis(250);
+    request_and_receive(&mut world);
+    assert!(is_low_after_half(&world), "the moment is over");
+
+    world.nodes[0].share.request(&limit(6400), 0, None);
+    world.recall(0);
+    assert!(world.nodes[0].share.ask(world.now).is_none(), "the request in advance is dropped");
 }

@@ -34,7 +34,7 @@ use tollgate::{
         tenant::Environment,
         timestamp::Timestamp,
     },
-    limits::{Limit, Limits, Share, ShareSource},
+    limits::{CurrentShare, Limit, Limits, Share, ShareSource},
     store::{LimitRow, ShareAnswer, ShareAsk},
 };
 use uuid::Uuid;
@@ -271,9 +271,9 @@ impl KeyLookup for Lookup {
         // With the broken rule, the settings never get another generation on this node.
         let generation = if self.world.broken == Rule::Generation { 0 } else { generation };
         let share = Arc::clone(&self.world.shares[self.number]);
-        let limit = Limit { level: LimitLevel::Key, limit, generation, share };
         let source = Arc::new(Source { number: self.number, world: Arc::clone(&self.world) });
-        let limits = Limits::new(source, vec![limit]);
+        let set = [(LimitLevel::Key, limit)].into();
+        let limits = Limits::new(source, set, [CurrentShare { generation, share }]);
         let limits: Arc<dyn KeyLimits> = if self.world.broken == Rule::CheckAfterTaking {
             Arc::new(Unchecked(limits))
         } else {
@@ -301,9 +301,9 @@ impl ShareSource for Source {
         now()
     }
 
-    fn request(&self, limit: &Limit, cost: Option<u32>) -> u64 {
+    fn request(&self, limit: Limit<'_>, cost: Option<u32>) -> u64 {
         let share = &self.world.shares[self.number];
-        share.request(&limit.limit, limit.generation, cost).1
+        share.request(limit.limit, limit.generation, cost).1
     }
 
     fn recall_from_others<'a>(
@@ -401,10 +401,10 @@ impl Node {
     /// Returns what this node has not spent, as after a recall.
     fn recall(&self) {
         let unspent = self.share().cell.unspent();
-        let Some(ask) = self.share().recall() else { return };
+        let Some(ask) = self.share().recall(now()) else { return };
         if self.world.broken == Rule::Return {
             // The node keeps the calls.
-            self.share().cell.add(unspent, self.share().cell.ends(), 0);
+            self.share().cell.add(unspent, self.share().cell.ends(), 0, false);
         }
         self.world.send(self.number, &ask);
     }

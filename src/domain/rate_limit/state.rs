@@ -15,6 +15,17 @@ pub enum LimitLevel {
     Tenant,
 }
 
+impl LimitLevel {
+    /// Returns the text before the name of a limit in responses.
+    pub(crate) fn prefix(self) -> &'static str {
+        match self {
+            Self::Key => "",
+            Self::Account => "account:",
+            Self::Tenant => "tenant:",
+        }
+    }
+}
+
 /// A limit as the caller sees it: the name, the numbers, and the current window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -69,10 +80,6 @@ impl LimitState {
     /// begins with `account:`, and the name of a tenant's limit with `tenant:`.
     #[must_use]
     pub fn label(&self) -> String {
-        match self.level {
-            LimitLevel::Key => self.name.to_string(),
-            LimitLevel::Account => format!("account:{}", self.name),
-            LimitLevel::Tenant => format!("tenant:{}", self.name),
-        }
+        format!("{}{}", self.level.prefix(), self.name)
     }
 }

@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use tokio::time::{Instant, timeout_at};
+use std::future::Future;
 
 use crate::store::{
     ChangeId, Store, StoreError, WindowTag,
@@ -15,25 +13,21 @@ use crate::store::{
 pub const MAX_RECALLED: usize = 400;
 
 impl Store {
-    /// Asks all other nodes to return the calls of these windows that they have not spent. Returns
-    /// when each node has returned them, when its lease has ended, or after `limit`.
+    /// Asks all other nodes to return the calls of these windows that they have not spent. The
+    /// returned future ends when each node has returned them or its lease has ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn recall_shares(
         &self,
         tags: &[WindowTag],
-        limit: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<impl Future<Output = ()> + Send + use<>, StoreError> {
         let _timer = self.timer("recall_shares");
-        let deadline = Instant::now() + limit;
         let under_way = self.changes.begin();
         let tags: Vec<String> = tags.iter().map(|tag| format!("{:016x}", tag.0)).collect();
         let (node, nobody) = (self.changes.node.uuid().simple(), uuid::Uuid::nil().simple());
         let number = under_way.number;
         let payload = format!("{RECALL} {node} {number} {nobody} {}", tags.join(","));
-        let connection = timeout_at(deadline, self.shares.acquire()).await;
-        let late = |_| StoreError::Unavailable("no connection was free in time".into());
-        let mut connection =
-            connection.map_err(late)?.map_err(|error| self.servers.no_connection(error))?;
+        let connection = self.shares.acquire().await;
+        let mut connection = connection.map_err(|error| self.servers.no_connection(error))?;
         // If this future is dropped, a statement may still be running.
         connection.close_on_drop();
         sqlx::query!("SELECT /* rate_limits.recall */ pg_notify($1, $2)", CHANNEL, payload)
@@ -41,11 +35,8 @@ impl Store {
             .await?;
         let OtherNodes { rows, .. } = select_others(&mut connection, self.changes.node).await?;
         connection.keep();
-        drop(connection);
-        let acknowledged = under_way.acknowledged_by(self.changes.ends_of_leases(&rows));
-        // After the limit, the caller does without the nodes that have not acknowledged the recall.
-        let _ = timeout_at(deadline, acknowledged).await;
-        Ok(())
+        let ends = self.changes.ends_of_leases(&rows);
+        Ok(async move { under_way.acknowledged_by(ends).await })
     }
 
     /// Acknowledges recalls of other nodes.

@@ -11,11 +11,11 @@ use axum::{
 use utoipa::IntoParams;
 
 use crate::{
-    auth::{Gate, Principal, Problem, ProblemCode, Requirement, rate_limit_fields},
+    auth::{Gate, Principal, Problem, ProblemCode, RateLimitFields, Requirement},
     domain::{
         account::ExternalId,
         id::KeyId,
-        rate_limit::{Cost, LimitState},
+        rate_limit::Cost,
         scope::Scope,
         tenant::{Environment, Slug},
     },
@@ -88,8 +88,8 @@ impl AuthorizeQuery {
 /// that a misconfigured gateway fails on its first request.
 pub struct Authorized {
     principal: Principal,
-    /// The rate limits that the request was charged to.
-    limits: Vec<LimitState>,
+    /// The fields about the rate limits that the request was charged to.
+    fields: Option<RateLimitFields>,
 }
 
 impl FromRequestParts<AppState> for Authorized {
@@ -112,8 +112,8 @@ impl FromRequestParts<AppState> for Authorized {
         let gate = Gate::new(Arc::clone(&state.verifier));
         let principal = gate.admit(&parts.headers, &parts.extensions, &requirement).await?;
         let scopes = requirement.scope.as_slice();
-        let limits = principal.limits.as_ref().map(|limits| limits.states(scopes));
-        Ok(Self { limits: limits.unwrap_or_default(), principal })
+        let fields = principal.limits.as_ref().and_then(|limits| limits.fields(scopes));
+        Ok(Self { fields, principal })
     }
 }
 
@@ -136,7 +136,7 @@ impl FromRequestParts<AppState> for Authorized {
                 description = "The key's scopes, separated by spaces."))),
         AnyRoute, WithApiKey, Charged, WithParameters, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
-pub async fn authorize(Authorized { principal, limits }: Authorized) -> (StatusCode, HeaderMap) {
+pub async fn authorize(Authorized { principal, fields }: Authorized) -> (StatusCode, HeaderMap) {
     let visible = |text: String| HeaderValue::try_from(text).expect("all values are visible ASCII");
     let mut headers = HeaderMap::with_capacity(HEADERS_OF_RESPONSE);
     headers.insert(TENANT, visible(principal.tenant.to_string()));
@@ -144,7 +144,7 @@ pub async fn authorize(Authorized { principal, limits }: Authorized) -> (StatusC
     headers.insert(ACCOUNT, visible(principal.account.to_string()));
     headers.insert(KEY_ID, visible(principal.key_id.to_string()));
     headers.insert(SCOPES, visible(principal.scopes.to_string()));
-    headers.extend(rate_limit_fields(&limits));
+    headers.extend(fields.into_iter().flatten());
     (StatusCode::OK, headers)
 }
 
