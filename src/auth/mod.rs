@@ -75,6 +75,7 @@ mod principal;
 mod problem;
 mod problem_code;
 mod rate_limit_fields;
+mod rate_limit_refusal;
 mod rate_limits;
 #[cfg(feature = "remote")]
 mod remote;

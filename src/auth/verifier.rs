@@ -2,7 +2,8 @@ use std::{future::Future, sync::Arc};
 
 use super::{
     Challenge, Presented, Principal, Problem, ProblemCode, RateLimited,
-    rate_limit_fields::{ShownLimit, rate_limit_fields, rate_limited},
+    rate_limit_fields::{ShownLimit, rate_limit_fields},
+    rate_limit_refusal::rate_limited,
 };
 use crate::domain::verification::{Denial, GateDecision};
 
