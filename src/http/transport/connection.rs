@@ -68,14 +68,17 @@ pub struct ConnectionState {
     epoch: Instant,
     /// The packed [`Phase`].
     phase: AtomicU64,
-    /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
+    /// Whether a request waits for its response, or hyper has not yet taken the whole response.
+    answering: AtomicBool,
+    /// Whether hyper has taken a whole response, but has not yet handed it to the socket.
     response_taken: AtomicBool,
     /// Whether the body of a response failed after a part had been sent.
     broke_off: AtomicBool,
     close: Notify,
-    /// The value that counts the current request as in flight. The connection drops it once it has
-    /// handed the response to the socket.
-    held: Mutex<Option<HeldUntilSent>>,
+    /// The values that count requests as in flight whose responses hyper has taken. The connection
+    /// drops them once it has handed the responses to the socket. There can be several, because
+    /// hyper reads the next pipelined request before it has sent the response.
+    taken: Mutex<Vec<HeldUntilSent>>,
     /// The socket, after hyper has dropped it.
     socket: Mutex<Option<Stream>>,
 }
@@ -122,10 +125,11 @@ impl ConnectionState {
         let state = Self {
             epoch,
             phase: AtomicU64::new(0),
+            answering: AtomicBool::new(false),
             response_taken: AtomicBool::new(false),
             broke_off: AtomicBool::new(false),
             close: Notify::new(),
-            held: Mutex::new(None),
+            taken: Mutex::new(Vec::new()),
             socket: Mutex::new(None),
         };
         state.enter(Phase::New(state.now()));
@@ -146,8 +150,8 @@ impl ConnectionState {
         self.close.notify_one();
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<HeldUntilSent>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Vec<HeldUntilSent>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phase(&self) -> Phase {
@@ -303,6 +307,7 @@ async fn answer(
     requests: Arc<Requests>,
     state: Arc<ConnectionState>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    state.answering.store(true, Ordering::Relaxed);
     state.enter(Phase::Busy);
     let (mut parts, incoming) = request.into_parts();
     let peer = requests.peer;
@@ -330,10 +335,7 @@ async fn answer(
         *response.version_mut() = version;
     }
     let held = response.extensions_mut().remove::<HeldUntilSent>();
-    if held.is_some() {
-        *state.held() = held;
-    }
-    Ok(response.map(|body| ResponseBody { body, rest: Bytes::new(), state }))
+    Ok(response.map(|body| ResponseBody { body, rest: Bytes::new(), held, state }))
 }
 
 /// The body of a response, split into small frames, because hyper copies each frame into a buffer
@@ -342,6 +344,7 @@ struct ResponseBody {
     body: axum::body::Body,
     /// The part of a large frame that hyper has not taken yet.
     rest: Bytes,
+    held: Option<HeldUntilSent>,
     state: Arc<ConnectionState>,
 }
 
@@ -385,6 +388,10 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.state.taken().push(held);
+        }
+        self.state.answering.store(false, Ordering::Relaxed);
         self.state.response_taken.store(true, Ordering::Relaxed);
     }
 }
@@ -454,8 +461,10 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.stream().poll_flush(context))?;
         if self.state.response_taken.swap(false, Ordering::Relaxed) {
-            *self.state.held() = None;
-            self.state.enter(Phase::Idle(self.state.now()));
+            self.state.taken().clear();
+            if !self.state.answering.load(Ordering::Relaxed) {
+                self.state.enter(Phase::Idle(self.state.now()));
+            }
         }
         Poll::Ready(Ok(()))
     }
