@@ -52,8 +52,10 @@ impl Lease {
         self.ends.store(0, Ordering::Release);
     }
 
-    /// Whether the cache may be read. Call this *before* reading the cache, because a lease that is
-    /// granted after a read does not cover that read.
+    /// Whether a verdict from the cache may be used. Call this before reading the cache. Or call it
+    /// after the read, and *then* check that the number of changes is the same as before the read.
+    /// The cache applies all missed changes before a lease is granted, so a missed change makes the
+    /// numbers differ.
     pub fn holds(&self, now: Duration) -> bool {
         micros(now) < self.ends.load(Ordering::Acquire)
     }

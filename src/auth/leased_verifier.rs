@@ -41,6 +41,8 @@ pub struct LeasedVerifier<L> {
 enum Charged {
     /// The request was charged or refused, or no limit counts it.
     Decided(Verdict),
+    /// A limit refuses the request. The verdict has not been checked again.
+    Refused { verdict: Verdict, refusal: Denied },
     /// Something has changed since the key was verified.
     VerifyAgain,
     /// A limit has too few calls on this node.
@@ -49,8 +51,8 @@ enum Charged {
 
 #[derive(Default)]
 struct Counts {
-    /// Number of cached keys that were looked up nevertheless, because they may have expired.
-    doubtful: AtomicU64,
+    /// Number of cached verdicts that were found and not used, except in the loop of `ask`.
+    unused: AtomicU64,
     misses: AtomicU64,
     without_lease: AtomicU64,
 }
@@ -133,7 +135,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         CacheState {
             keys,
             // The two counters are not read at the same moment.
-            hits: found.saturating_sub(count(&self.counts.doubtful)),
+            hits: found.saturating_sub(count(&self.counts.unused)),
             misses: count(&self.counts.misses),
             without_lease: count(&self.counts.without_lease),
             holds_lease: self.holds_lease(),
@@ -151,8 +153,15 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         loop {
             let changes = self.cache.changes();
             let verdict = self.find(presented, &hash).await?;
-            match self.charge(presented, verdict, changes) {
+            if charged_limits(presented, &verdict).is_none() {
+                return Ok(verdict);
+            }
+            // `find` has checked the lease and the expiry, so only later changes matter.
+            let is_current =
+                |_: &Verdict, now| self.lease.holds(now) && self.cache.changes() == changes;
+            match self.charge(presented, verdict, is_current) {
                 Charged::Decided(verdict) => return Ok(verdict),
+                Charged::Refused { refusal, .. } => return Ok(Err(refusal)),
                 Charged::VerifyAgain => let_others_run().await,
                 Charged::Waits { principal, limits, cost } => {
                     match limits.wait(presented.scopes, cost).await {
@@ -168,26 +177,27 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         }
     }
 
-    /// Charges an accepted request to the rate limits of its key. `changes` is the number of
-    /// changes before the key was verified.
+    /// Charges an accepted request to the rate limits of its key. `is_current` returns whether the
+    /// verdict is current at a time since boot.
     ///
-    /// The calls are taken first. Then this method checks that the lease still holds, that no
-    /// change was applied since the verification, and that the windows still run. So a call that
-    /// was taken under older settings, or whose window is over, is not spent, however long this
-    /// thread was suspended.
-    fn charge(&self, presented: &Presented<'_>, verdict: Verdict, changes: u64) -> Charged {
-        let (Ok(principal), Some(cost)) = (&verdict, presented.cost) else {
-            return Charged::Decided(verdict);
+    /// The calls are taken first. Then this method reads the clock, and checks that the verdict is
+    /// current and that the windows still run. So a call that was taken under older settings, or
+    /// whose window is over, is not spent, however long this thread was suspended.
+    fn charge(
+        &self,
+        presented: &Presented<'_>,
+        verdict: Verdict,
+        is_current: impl Fn(&Verdict, Duration) -> bool,
+    ) -> Charged {
+        let Some((principal, limits, cost)) = charged_limits(presented, &verdict) else {
+            let is_current = is_current(&verdict, (self.since_boot)());
+            return if is_current { Charged::Decided(verdict) } else { Charged::VerifyAgain };
         };
-        let Some(limits) = &principal.limits else { return Charged::Decided(verdict) };
-        // The gate refuses such a request after this method has returned, so it is not charged.
-        if !presented.is_served(principal) || presented.lacking_scope(principal).is_some() {
-            return Charged::Decided(verdict);
-        }
         let taken = match limits.take(presented.scopes, cost) {
             Taking::Taken(taken) => taken,
             Taking::Refused(limited) => {
-                return Charged::Decided(Err(Denied::rate_limited(principal.clone(), limited)));
+                let refusal = Denied::rate_limited(principal.clone(), limited);
+                return Charged::Refused { verdict, refusal };
             }
             Taking::Wait => {
                 let (principal, limits) = (principal.clone(), limits.clone());
@@ -195,7 +205,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
             }
         };
         let now = (self.since_boot)();
-        let is_current = self.lease.holds(now) && self.cache.changes() == changes;
+        let is_current = is_current(&verdict, now);
         if is_current && limits.may_spend(&taken, now) {
             return Charged::Decided(verdict);
         }
@@ -235,7 +245,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         match self.cache.look_up(hash) {
             Found::Hit(verdict) if self.still_holds(&verdict, now) => Ok(verdict),
             Found::Hit(_) => {
-                self.counts.doubtful.fetch_add(1, Ordering::Relaxed);
+                self.counts.unused.fetch_add(1, Ordering::Relaxed);
                 Err(self.cache.ticket(hash))
             }
             Found::Miss(ticket) => Err(ticket),
@@ -254,6 +264,19 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         let expires_at = principal.and_then(|principal| principal.expires_at);
         expires_at.is_none_or(|end| !self.lease.may_have_come(end, now))
     }
+}
+
+/// Returns the principal, the rate limits and the cost of a request that is charged.
+fn charged_limits<'a>(
+    presented: &Presented<'_>,
+    verdict: &'a Verdict,
+) -> Option<(&'a Principal, &'a Limits, Cost)> {
+    let (Ok(principal), Some(cost)) = (verdict, presented.cost) else { return None };
+    let limits = principal.limits.as_ref()?;
+    // The gate refuses all other requests after the verifier has returned, so they are not charged.
+    let is_accepted =
+        presented.is_served(principal) && presented.lacking_scope(principal).is_none();
+    is_accepted.then_some((principal, limits, cost))
 }
 
 /// Returns to the runtime once, so that a request that is decided anew does not block its thread.
@@ -278,10 +301,23 @@ impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
 
     fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
         let changes = self.cache.changes();
-        let verdict = self.look_up(&presented.key.hash()).ok()?;
-        match self.charge(presented, verdict, changes) {
+        let Found::Hit(verdict) = self.cache.look_up(&presented.key.hash()) else { return None };
+        // The lease is checked after the cache was read, and before the number of changes. See
+        // `Lease::holds`.
+        let is_current = |verdict: &Verdict, now| {
+            self.lease.holds(now)
+                && self.cache.changes() == changes
+                && self.still_holds(verdict, now)
+        };
+        match self.charge(presented, verdict, is_current) {
             Charged::Decided(verdict) => Some(verdict),
-            Charged::VerifyAgain | Charged::Waits { .. } => None,
+            Charged::Refused { verdict, refusal } if is_current(&verdict, (self.since_boot)()) => {
+                Some(Err(refusal))
+            }
+            Charged::Refused { .. } | Charged::VerifyAgain | Charged::Waits { .. } => {
+                self.counts.unused.fetch_add(1, Ordering::Relaxed);
+                None
+            }
         }
     }
 }

@@ -305,7 +305,10 @@ impl World {
     fn verify_until_finished(&self) {
         while !self.finished.load(Ordering::SeqCst) {
             let returned = self.returned.load(Ordering::SeqCst);
-            let verdict = block_on(self.verifier.verify(&Presented::new(&key())));
+            let (key, verifier) = (key(), &self.verifier);
+            let presented = Presented::new(&key);
+            let verdict = verifier.verify_at_once(&presented);
+            let verdict = verdict.unwrap_or_else(|| block_on(verifier.verify(&presented)));
             assert!(!returned || verdict.is_err(), "the node accepted a revoked key");
             yield_randomly();
         }
@@ -347,4 +350,37 @@ fn checker_detects_a_node_that_keeps_its_cache_for_a_new_session() {
         || revoke_during_renewals(Reconnect::Keep, Wait::FullLease),
         MAX_SCHEDULES,
     );
+}
+
+/// Reads a cached verdict while the node has no lease and has missed the revocation of the key.
+/// Concurrently, the node applies the revocation and obtains its next lease.
+fn read_the_cache_before_a_lease(applies_the_change: bool) {
+    let world = Arc::new(World::new());
+    let (key, clock) = (key(), Timestamp::from_unix_micros(0).expect("in range"));
+    let presented = Presented::new(&key);
+    world.verifier.grant_lease(now(), LEASE, clock, SERVER);
+    assert!(block_on(world.verifier.verify(&presented)).is_ok());
+    advance_clock(7_000);
+    world.database.state().revoked = true;
+    let node = Arc::clone(&world);
+    let node = thread::spawn(move || {
+        if applies_the_change {
+            node.verifier.invalidate(self::key().hash().tag());
+        }
+        node.verifier.grant_lease(now(), LEASE, clock, SERVER);
+    });
+    let verdict = world.verifier.verify_at_once(&presented);
+    assert!(!matches!(verdict, Some(Ok(_))), "the node accepted a revoked key");
+    node.join().expect("no panic");
+}
+
+#[test]
+fn verdict_that_was_read_before_a_missed_change_is_not_used_under_the_next_lease() {
+    shuttle::check_random(|| read_the_cache_before_a_lease(true), SCHEDULES);
+}
+
+#[test]
+#[should_panic(expected = "the node accepted a revoked key")]
+fn checker_detects_a_lease_without_the_changes_before_it() {
+    shuttle::check_random(|| read_the_cache_before_a_lease(false), MAX_SCHEDULES);
 }
