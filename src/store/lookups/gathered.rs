@@ -11,7 +11,7 @@ use std::{
 };
 
 use sqlx::PgConnection;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     domain::server::ServerId,
@@ -22,6 +22,13 @@ use crate::{
         servers::Servers,
     },
 };
+
+/// How long hashes wait while a statement is under way. Starting a statement costs about as much as
+/// reading ten rows, so the hashes of concurrent calls are gathered.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Number of waiting hashes that are read immediately, even while another statement is under way.
+const ENOUGH: usize = 16;
 
 /// Maximum number of hashes in one statement.
 const MAX_BATCH: usize = 128;
@@ -59,8 +66,8 @@ pub(in crate::store) struct Found<R> {
     pub row: Option<Arc<R>>,
 }
 
-/// The lookups of one kind on a node. No timer delays a lookup. While every worker runs a
-/// statement, new hashes wait, and the next statement reads all of them.
+/// The lookups of one kind on a node. While a statement is under way, new hashes are gathered for
+/// the next one.
 pub(in crate::store) struct Gathered<R> {
     /// The pool, with one connection for each worker.
     pool: Pool,
@@ -70,6 +77,8 @@ pub(in crate::store) struct Gathered<R> {
     /// Time limit of one batch, including the wait for its connection.
     timeout: Duration,
     queue: Mutex<Queue<R>>,
+    /// Wakes the worker that gathers lookups.
+    wake: Notify,
     gathered: AtomicU64,
     statements: AtomicU64,
 }
@@ -93,6 +102,13 @@ struct Queue<R> {
     callers: HashMap<Hash, Callers<R>, ByTag>,
     in_flight: HashSet<Hash, ByTag>,
     workers: u32,
+}
+
+impl<R> Queue<R> {
+    /// Returns the least number of waiting hashes that no statement is reading.
+    fn readable(&self) -> usize {
+        self.order.len().saturating_sub(self.in_flight.len())
+    }
 }
 
 type ByTag = BuildHasherDefault<TagHasher>;
@@ -125,7 +141,8 @@ impl<R: Row> Gathered<R> {
             workers: 0,
         });
         let (gathered, statements) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { pool, servers, max_workers, timeout, queue, gathered, statements }
+        let wake = Notify::new();
+        Self { pool, servers, max_workers, timeout, queue, wake, gathered, statements }
     }
 
     /// Finds the row with this hash, if it exists. The row is read after this call began. If a
@@ -162,6 +179,9 @@ impl<R: Row> Gathered<R> {
             Vec::with_capacity(1)
         });
         callers.push(caller);
+        if queue.readable() == ENOUGH {
+            self.wake.notify_one();
+        }
         if queue.workers < self.max_workers {
             queue.workers += 1;
             // If the runtime is stopping, it drops the worker immediately, and the drop takes the
@@ -175,6 +195,22 @@ impl<R: Row> Gathered<R> {
     fn lock(&self) -> MutexGuard<'_, Queue<R>> {
         // No operation leaves the queue inconsistent, so a panic in another thread is harmless.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there are enough hashes for a statement, or until no other statement is under
+    /// way.
+    async fn gather(&self) {
+        let is_gathered = || {
+            let queue = self.lock();
+            queue.in_flight.is_empty() || queue.readable() >= ENOUGH
+        };
+        let gathered = async {
+            while !is_gathered() {
+                self.wake.notified().await;
+            }
+        };
+        // After the timeout, the worker reads the hashes that it has.
+        let _ = tokio::time::timeout(GATHER, gathered).await;
     }
 
     /// Takes the hashes that have waited longest and that no statement is reading, with their
@@ -209,6 +245,7 @@ impl<R: Row> Worker<R> {
     async fn run(mut self) {
         let mut connection = None;
         loop {
+            self.lookups.gather().await;
             let batch = self.lookups.next_batch();
             if batch.is_empty() && self.retire() {
                 return;
@@ -331,6 +368,7 @@ impl<R: Row> InFlight<'_, R> {
         for (hash, _) in &self.batch {
             queue.in_flight.remove(hash);
         }
+        self.lookups.wake.notify_one();
     }
 }
 
