@@ -37,8 +37,8 @@ use tollgate::{
         tenant::{Environment, Slug},
         timestamp::Timestamp,
     },
-    limits::{CurrentShare, Limit, Limits, Share, ShareSource},
-    store::{LimitRow, LimitSet, ShareAnswer},
+    limits::{CurrentShare, Limit, LimitList, Limits, Share, ShareSource},
+    store::{LimitRow, ShareAnswer},
 };
 use tower::{Layer as _, Service as _};
 use uuid::Uuid;
@@ -93,7 +93,7 @@ struct EveryKey {
 /// The shares of the rate limits that several keys have in common.
 struct Shares {
     /// A limit of the key, of its account and of the tenant.
-    limits: LimitSet,
+    limits: Arc<LimitList>,
     of_accounts: Vec<Arc<Share>>,
     of_tenant: Arc<Share>,
 }
@@ -123,6 +123,7 @@ impl Shares {
         let of_accounts = (0..FEW_KEYS / KEYS_PER_ACCOUNT).map(|_| share()).collect();
         let levels = [LimitLevel::Key, LimitLevel::Account, LimitLevel::Tenant];
         let limits = levels.map(|level| (level, rate_limit())).into();
+        let limits = Arc::new(LimitList::new(limits));
         Self { limits, of_accounts, of_tenant: share() }
     }
 

@@ -6,9 +6,9 @@
 -- p_number: the calls that the node has spent since its last report, and the calls that it gives back.
 --
 -- An ask whose p_generation is not the current one is answered with number NULL and share 0, but its report
--- counts. An ask gets no row if another node has just begun the window, so the node has to ask again. share
--- is the number of calls that the ask was given; given and spent are the sums of all nodes in the window, and
--- ends_in is the number of microseconds until it ends.
+-- counts. An ask gets no row if its window has been deleted, so the node has to ask for a new window, with
+-- p_number NULL. share is the number of calls that the ask was given; given and spent are the sums of all
+-- nodes in the window, and ends_in is the number of microseconds until it ends.
 CREATE OR REPLACE FUNCTION share_rate_limits(
     p_tenant uuid[], p_account uuid[], p_holder uuid[], p_name text[], p_owner uuid[], p_generation bigint[],
     p_limit integer[], p_seconds integer[], p_wanted integer[], p_least integer[],
@@ -19,14 +19,53 @@ CREATE OR REPLACE FUNCTION share_rate_limits(
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    -- The asks whose rows exist, the rows, and their ctids. A row that is locked keeps its ctid.
+    v_now    timestamptz := clock_timestamp();
+    v_number bigint := extract(epoch FROM v_now) * 1000000;
+    v_inserted bigint := 0;
+    -- The asks whose rows this statement has inserted.
+    v_begun  bigint[] := '{}';
+    -- The other asks whose rows exist, the rows, and their ctids. A row that is locked keeps its ctid.
     v_known  bigint[];
     v_rows   rate_limit_windows[];
     v_ctids  tid[];
     v_stale  bigint[];
-    v_now    timestamptz;
-    v_number bigint;
 BEGIN
+    -- A node that knows no window usually asks for the first one. Rows are inserted before existing rows are
+    -- locked, so that a statement that holds such locks never waits for an insert of another one. If another
+    -- statement begins or changes the window, this waits until it has ended. So an ask with older settings does
+    -- not follow one with newer ones.
+    IF array_position(p_number, NULL) IS NOT NULL THEN
+        RETURN QUERY
+        INSERT INTO rate_limit_windows AS w (
+            account_id, holder_id, name, number, began_at, window_seconds, given, spent)
+        SELECT ask.account_id, ask.holder_id, ask.name, v_number, v_now, ask.seconds,
+               rate_limit_grant(ask.calls, ask.wanted, ask.least), 0
+        FROM unnest(p_tenant, p_account, p_holder, p_name, p_owner, p_generation, p_limit, p_seconds, p_wanted,
+                    p_least, p_number)
+                 AS ask (tenant_id, account_id, holder_id, name, owner_id, generation, calls, seconds, wanted,
+                         least, number)
+        CROSS JOIN LATERAL limits_generation(ask.tenant_id, ask.account_id, ask.owner_id) AS current
+        WHERE ask.number IS NULL AND ask.least > 0 AND ask.generation = current.generation
+        ORDER BY ask.account_id, ask.holder_id, ask.name COLLATE "C"
+        ON CONFLICT DO NOTHING
+        RETURNING w.account_id, w.holder_id, w.name, w.number, w.given, w.given, 0,
+                  w.window_seconds * 1000000::bigint;
+        GET DIAGNOSTICS v_inserted = ROW_COUNT;
+        IF v_inserted = cardinality(p_account) THEN
+            RETURN;
+        END IF;
+        v_begun := ARRAY(
+            SELECT ask.place
+            FROM unnest(p_account, p_holder, p_name, p_number)
+                     WITH ORDINALITY AS ask (account_id, holder_id, name, number, place)
+            CROSS JOIN LATERAL (
+                SELECT FROM rate_limit_windows w
+                WHERE w.account_id = ask.account_id AND w.holder_id = ask.holder_id AND w.name = ask.name
+                  AND w.xmin = pg_current_xact_id()::xid
+                LIMIT 1) AS begun
+            WHERE ask.number IS NULL);
+    END IF;
+
     -- All nodes lock the rows in the order of the asks in the subquery, so that they cannot deadlock. LIMIT makes
     -- Postgres look up each row by the index, even if it planned the statement while there was no row.
     SELECT coalesce(array_agg(locked.place), '{}'), array_agg(locked.old), array_agg(locked.ctid)
@@ -35,6 +74,7 @@ BEGIN
         SELECT ask.place, held.old, held.ctid
         FROM (SELECT * FROM unnest(p_account, p_holder, p_name)
                                 WITH ORDINALITY AS ask (account_id, holder_id, name, place)
+              WHERE place <> ALL (v_begun)
               ORDER BY account_id, holder_id, name COLLATE "C") AS ask
         CROSS JOIN LATERAL (
             SELECT w AS old, w.ctid FROM rate_limit_windows w
@@ -45,16 +85,8 @@ BEGIN
         SELECT ask.place
         FROM unnest(p_tenant, p_account, p_owner, p_generation, p_least)
                  WITH ORDINALITY AS ask (tenant_id, account_id, owner_id, generation, least, place)
-        WHERE ask.least > 0
-          AND ask.generation
-              <> coalesce(
-                     (SELECT k.limits_generation FROM api_keys k
-                      WHERE k.account_id = ask.account_id AND k.key_id = ask.owner_id),
-                     (SELECT a.limits_generation FROM accounts a
-                      WHERE a.account_id = ask.account_id AND a.account_id = ask.owner_id),
-                     0)
-                 + coalesce(
-                       (SELECT t.limits_generation FROM tenant_limits t WHERE t.tenant_id = ask.tenant_id), 0));
+        CROSS JOIN LATERAL limits_generation(ask.tenant_id, ask.account_id, ask.owner_id) AS current
+        WHERE ask.least > 0 AND ask.place <> ALL (v_begun) AND ask.generation <> current.generation);
     v_now := clock_timestamp();
     v_number := extract(epoch FROM v_now) * 1000000;
 
@@ -62,21 +94,6 @@ BEGIN
         RETURN QUERY
         SELECT p_account[place], p_holder[place], p_name[place], NULL::bigint, 0, 0, 0, 0::bigint
         FROM unnest(v_stale) AS place WHERE place <> ALL (v_known);
-    END IF;
-
-    IF cardinality(v_known) < cardinality(p_account) THEN
-        RETURN QUERY
-        INSERT INTO rate_limit_windows AS w (
-            account_id, holder_id, name, number, began_at, window_seconds, given, spent)
-        SELECT ask.account_id, ask.holder_id, ask.name, v_number, v_now, ask.seconds,
-               rate_limit_grant(ask.calls, ask.wanted, ask.least), 0
-        FROM unnest(p_account, p_holder, p_name, p_limit, p_seconds, p_wanted, p_least)
-                 WITH ORDINALITY AS ask (account_id, holder_id, name, calls, seconds, wanted, least, place)
-        WHERE ask.place <> ALL (v_stale) AND ask.place <> ALL (v_known) AND ask.least > 0
-        ORDER BY ask.account_id, ask.holder_id, ask.name
-        ON CONFLICT DO NOTHING
-        RETURNING w.account_id, w.holder_id, w.name, w.number, w.given, w.given, 0,
-                  w.window_seconds * 1000000::bigint;
     END IF;
 
     IF cardinality(v_known) > 0 THEN

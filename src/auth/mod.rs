@@ -103,7 +103,7 @@ pub use problem::{Challenge, Problem};
 pub use problem_code::ProblemCode;
 pub use rate_limit_fields::RateLimitFields;
 #[cfg(feature = "server")]
-pub(crate) use rate_limit_fields::{ShownLimit, rate_limit_fields};
+pub(crate) use rate_limit_fields::{ItemName, PolicyField, ShownLimit, rate_limit_fields};
 pub use rate_limits::{KeyLimits, RateLimited, Taken, Taking, Waited};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};

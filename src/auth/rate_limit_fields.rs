@@ -1,97 +1,111 @@
-use axum::{
-    body::Bytes,
-    http::{HeaderName, HeaderValue},
-};
+use axum::http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
-use crate::domain::rate_limit::{
-    CallLimit, LimitLevel, LimitName, LimitState, MAX_LIMIT_NAME_LENGTH, WindowSeconds,
-};
+use crate::domain::rate_limit::{CallLimit, LimitLevel, LimitName, LimitState, WindowSeconds};
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// The fields `RateLimit-Policy` and `RateLimit` of a response.
+/// The fields `RateLimit-Policy` and `RateLimit` of a response, as
+/// draft-ietf-httpapi-ratelimit-headers-10 defines them.
 pub type RateLimitFields = [(HeaderName, HeaderValue); 2];
+
+/// The part of an item that names the limit.
+#[derive(Clone)]
+pub(crate) struct ItemName(Box<[u8]>);
+
+impl ItemName {
+    /// Returns the name of a limit in quotes, with its level.
+    pub fn new(level: LimitLevel, name: &LimitName) -> Self {
+        Self(format!("\"{}{name}\"", level.prefix()).into_bytes().into())
+    }
+}
 
 /// What the fields show of the state of a limit. [`LimitState`] describes the members.
 #[derive(Clone, Copy)]
 pub(crate) struct ShownLimit<'a> {
-    pub level: LimitLevel,
-    pub name: &'a LimitName,
+    pub name: &'a ItemName,
     pub calls: CallLimit,
     pub window: WindowSeconds,
     pub remaining: u32,
     pub resets_in: Option<u32>,
 }
 
-impl<'a> From<&'a LimitState> for ShownLimit<'a> {
-    fn from(state: &'a LimitState) -> Self {
-        let LimitState { level, name, calls, window, remaining, resets_in, .. } = state;
-        Self {
-            level: *level,
-            name,
-            calls: *calls,
-            window: *window,
-            remaining: *remaining,
-            resets_in: *resets_in,
-        }
+/// The field `RateLimit-Policy` of some limits. A clone shares its text.
+#[derive(Clone)]
+pub(crate) struct PolicyField(HeaderValue);
+
+impl PolicyField {
+    /// Builds the field, with one item per limit.
+    pub fn new<'a>(limits: impl IntoIterator<Item = ShownLimit<'a>>) -> Self {
+        let limits: ShownLimits<'a> = limits.into_iter().collect();
+        Self(field(&limits, |limit| [(b";q=", limit.calls.get()), (b";w=", limit.window.get())]))
     }
 }
 
-/// Returns the fields of these limits, as draft-ietf-httpapi-ratelimit-headers-10 defines them.
-/// Returns none if there is no limit.
+type ShownLimits<'a> = SmallVec<[ShownLimit<'a>; 4]>;
+
+/// Returns the fields of these limits. `policy` is their policy field, if it is known. Returns none
+/// if there is no limit.
 pub(crate) fn rate_limit_fields<'a>(
+    policy: Option<&PolicyField>,
     limits: impl IntoIterator<Item = ShownLimit<'a>>,
 ) -> Option<RateLimitFields> {
-    let mut limits: SmallVec<[ShownLimit<'a>; 4]> = limits.into_iter().collect();
+    let mut limits: ShownLimits<'a> = limits.into_iter().collect();
     if limits.is_empty() {
         return None;
     }
-    // Every response has these fields, so they share a buffer that never grows.
-    let mut text = Vec::with_capacity(limits.len() * 2 * MAX_ITEM_LENGTH);
-    for limit in &limits {
-        let parameters = [(b";q=", limit.calls.get()), (b";w=", limit.window.get())];
-        push_item(&mut text, 0, limit, parameters);
-    }
-    let policy_length = text.len();
+    let policy = policy.cloned();
+    let policy = policy.unwrap_or_else(|| PolicyField::new(limits.iter().copied()));
     // Some clients read only the first item, so it is the limit with the smallest remaining part.
-    limits
-        .sort_by_key(|limit| u64::from(limit.remaining) * 1_000_000 / u64::from(limit.calls.get()));
-    for limit in &limits {
-        let resets_in = limit.resets_in.unwrap_or(limit.window.get());
-        let parameters = [(b";r=", limit.remaining), (b";t=", resets_in)];
-        push_item(&mut text, policy_length, limit, parameters);
-    }
-    let mut text = Bytes::from(text);
-    let policy = text.split_to(policy_length);
-    let value = |text: Bytes| {
-        HeaderValue::from_maybe_shared(text).expect("names and numbers are visible ASCII")
-    };
-    Some([(POLICY, value(policy)), (LIMIT, value(text))])
+    limits.sort_by(|one, other| {
+        let parts = |one: &ShownLimit<'_>, other: &ShownLimit<'_>| {
+            u64::from(one.remaining) * u64::from(other.calls.get())
+        };
+        parts(one, other).cmp(&parts(other, one))
+    });
+    let limit = field(&limits, |limit| {
+        [(b";r=", limit.remaining), (b";t=", limit.resets_in.unwrap_or(limit.window.get()))]
+    });
+    Some([(POLICY, policy.0), (LIMIT, limit)])
 }
 
-/// The length of the separator, the quotes, the level, the longest name and two parameters.
-const MAX_ITEM_LENGTH: usize = 2 + 2 + 8 + MAX_LIMIT_NAME_LENGTH + 2 * 13;
+/// Returns the fields of limits with these states. Returns none if there is no limit.
+pub(super) fn fields_of_states(states: &[LimitState]) -> Option<RateLimitFields> {
+    let names: Vec<ItemName> =
+        states.iter().map(|state| ItemName::new(state.level, &state.name)).collect();
+    let shown = states.iter().zip(&names).map(|(state, name)| ShownLimit {
+        name,
+        calls: state.calls,
+        window: state.window,
+        remaining: state.remaining,
+        resets_in: state.resets_in,
+    });
+    rate_limit_fields(None, shown)
+}
 
-/// Adds an item to the field that begins at this position.
-fn push_item(
-    text: &mut Vec<u8>,
-    field: usize,
-    limit: &ShownLimit<'_>,
-    parameters: [(&[u8; 3], u32); 2],
-) {
-    if text.len() > field {
-        text.extend_from_slice(b", ");
+/// The length of the separator and of two parameters.
+const MAX_REST_OF_ITEM: usize = 2 + 2 * 13;
+
+/// Builds a field with one item per limit. `parameters` returns the names and numbers of an item.
+fn field(
+    limits: &[ShownLimit<'_>],
+    parameters: impl Fn(&ShownLimit<'_>) -> [(&'static [u8; 3], u32); 2],
+) -> HeaderValue {
+    let length = limits.iter().map(|limit| limit.name.0.len() + MAX_REST_OF_ITEM).sum();
+    // Every response to a limited key has such a field, so the buffer never grows.
+    let mut text = Vec::with_capacity(length);
+    for limit in limits {
+        if !text.is_empty() {
+            text.extend_from_slice(b", ");
+        }
+        text.extend_from_slice(&limit.name.0);
+        for (parameter, number) in parameters(limit) {
+            text.extend_from_slice(parameter);
+            text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        }
     }
-    text.push(b'"');
-    text.extend_from_slice(limit.level.prefix().as_bytes());
-    text.extend_from_slice(limit.name.as_str().as_bytes());
-    text.push(b'"');
-    for (parameter, number) in parameters {
-        text.extend_from_slice(parameter);
-        text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-    }
+    HeaderValue::from_bytes(&text).expect("names and numbers are visible ASCII")
 }
 
 #[cfg(test)]
@@ -110,7 +124,7 @@ mod tests {
             state(LimitLevel::Key, "default=1000/60").running(12, 37),
             state(LimitLevel::Key, "orders=10/1@purchases:write"),
         ];
-        let fields = rate_limit_fields(states.iter().map(ShownLimit::from)).expect("two fields");
+        let fields = fields_of_states(&states).expect("two fields");
         let [(policy, policies), (limit, limits)] = &fields;
         assert_eq!([policy.as_str(), limit.as_str()], ["ratelimit-policy", "ratelimit"]);
         let expected = "\"account:default\";q=5000;w=60, \"default\";q=1000;w=60, \
@@ -119,6 +133,6 @@ mod tests {
         let expected = "\"default\";r=12;t=37, \"account:default\";r=4100;t=37, \
                         \"orders\";r=10;t=1";
         assert_eq!(limits, expected);
-        assert!(rate_limit_fields([]).is_none());
+        assert!(fields_of_states(&[]).is_none());
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use smallvec::SmallVec;
 
-use super::rate_limit_fields::{RateLimitFields, ShownLimit, rate_limit_fields};
+use super::rate_limit_fields::{RateLimitFields, fields_of_states};
 use crate::domain::{
     rate_limit::{Cost, LimitState},
     scope::Scope,
@@ -40,7 +40,7 @@ pub trait KeyLimits: fmt::Debug + Send + Sync {
     /// Returns the fields `RateLimit-Policy` and `RateLimit` of a response to a request with these
     /// scopes. `None` if no limit is shown.
     fn fields(&self, scopes: &[Scope]) -> Option<RateLimitFields> {
-        rate_limit_fields(self.states(scopes).iter().map(ShownLimit::from))
+        fields_of_states(&self.states(scopes))
     }
 }
 

@@ -2,8 +2,7 @@ use std::{future::Future, sync::Arc};
 
 use super::{
     Challenge, Presented, Principal, Problem, ProblemCode, RateLimited,
-    rate_limit_fields::{ShownLimit, rate_limit_fields},
-    rate_limit_refusal::rate_limited,
+    rate_limit_fields::fields_of_states, rate_limit_refusal::rate_limited,
 };
 use crate::domain::verification::{Denial, GateDecision};
 
@@ -92,8 +91,7 @@ impl From<Denied> for Problem {
         match denied.rate_limited {
             Some(limited) => {
                 let problem = rate_limited(&limited);
-                let shown = limited.states.iter().map(ShownLimit::from);
-                rate_limit_fields(shown).into_iter().flatten().fold(problem, Self::header)
+                fields_of_states(&limited.states).into_iter().flatten().fold(problem, Self::header)
             }
             None => denied.reason.into(),
         }

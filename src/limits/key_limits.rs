@@ -5,6 +5,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     cell::{Slot, Take},
+    limit_list::{LimitList, ListedLimit},
     share::{Next, Share},
 };
 use crate::{
@@ -13,10 +14,9 @@ use crate::{
         rate_limit_fields,
     },
     domain::{
-        rate_limit::{Cost, LimitLevel, LimitState, RateLimit},
+        rate_limit::{Cost, LimitState, RateLimit},
         scope::Scope,
     },
-    store::LimitSet,
 };
 
 /// How long a request waits for an answer from the database.
@@ -28,8 +28,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// The rate limits of one key, and this node's shares of them.
 pub struct Limits {
     source: Arc<dyn ShareSource>,
-    set: LimitSet,
-    /// The share of each limit of the set.
+    list: Arc<LimitList>,
+    /// The share of each limit of the list.
     shares: SmallVec<[CurrentShare; 3]>,
 }
 
@@ -60,8 +60,7 @@ pub trait ShareSource: Send + Sync {
 /// One rate limit of a key, its account or its tenant.
 #[derive(Clone, Copy)]
 pub struct Limit<'a> {
-    pub level: LimitLevel,
-    pub limit: &'a RateLimit,
+    listed: ListedLimit<'a>,
     pub generation: i64,
     pub share: &'a Arc<Share>,
 }
@@ -71,28 +70,26 @@ impl Limits {
     #[must_use]
     pub fn new(
         source: Arc<dyn ShareSource>,
-        set: LimitSet,
+        list: Arc<LimitList>,
         shares: impl IntoIterator<Item = CurrentShare>,
     ) -> Self {
         let shares: SmallVec<_> = shares.into_iter().collect();
-        debug_assert_eq!(set.len(), shares.len(), "each limit has a share");
-        Self { source, set, shares }
+        debug_assert_eq!(list.len(), shares.len(), "each limit has a share");
+        Self { source, list, shares }
     }
 
     fn limits(&self) -> impl Iterator<Item = Limit<'_>> {
-        self.set.iter().zip(&self.shares).map(
-            |((level, limit), CurrentShare { generation, share })| Limit {
-                level: *level,
-                limit,
-                generation: *generation,
-                share,
-            },
-        )
+        let shares = self.list.iter().zip(&self.shares);
+        shares.map(|(listed, CurrentShare { generation, share })| Limit {
+            listed,
+            generation: *generation,
+            share,
+        })
     }
 
     /// Returns the limits that count a request with these scopes.
     fn counting(&self, scopes: &[Scope]) -> impl Iterator<Item = Limit<'_>> {
-        self.limits().filter(|limit| limit.limit.counts(scopes))
+        self.limits().filter(|limit| limit.limit().counts(scopes))
     }
 
     /// Returns the state of each limit, whether or not it counts a request, except the tenant's
@@ -106,7 +103,7 @@ impl Limits {
     /// are smaller than the cost, and limits whose windows are known to lack calls.
     fn refused(&self, scopes: &[Scope], cost: u32, by: Option<Limit<'_>>) -> RateLimited {
         let now = self.source.now();
-        let is_too_small = |limit: &Limit<'_>| limit.limit.calls.get() < cost;
+        let is_too_small = |limit: &Limit<'_>| limit.limit().calls.get() < cost;
         let mut refusing: Vec<(bool, u32, String)> = self
             .counting(scopes)
             .filter(|limit| {
@@ -129,7 +126,7 @@ impl Limits {
 
     async fn wait_for_calls(&self, scopes: &[Scope], cost: u32) -> Waited {
         let now = self.source.now();
-        if self.counting(scopes).any(|limit| limit.limit.calls.get() < cost) {
+        if self.counting(scopes).any(|limit| limit.limit().calls.get() < cost) {
             return Waited::Refused(self.refused(scopes, cost, None));
         }
         let lacks = |limit: &Limit<'_>| limit.share.lacks(limit.generation, cost, now);
@@ -161,16 +158,16 @@ impl Limits {
 impl KeyLimits for Limits {
     fn take(&self, scopes: &[Scope], cost: Cost) -> Taking {
         let cost = cost.get();
-        // The later limits are compared before a call is taken from the first one. A call that is
-        // taken and put back would be missing for a moment, in other requests and in reports to the
-        // database.
-        let mut later = self.counting(scopes).skip(1);
-        if let Some(limit) = later.find(|limit| !limit.share.cell.has(cost)) {
+        // All limits are compared before a call is taken from the first one. A call that is taken and
+        // put back would be missing for a moment, in other requests and in reports to the database.
+        // Also, the processor reads the shares from memory concurrently here, but not below.
+        let mut counting = self.counting(scopes);
+        if let Some(limit) = counting.find(|limit| !limit.share.cell.has(cost)) {
             return self.lacks_calls(scopes, cost, limit);
         }
         let mut taken = Taken::new();
         for limit in self.limits() {
-            if !limit.limit.counts(scopes) {
+            if !limit.limit().counts(scopes) {
                 taken.push(NOT_COUNTED);
                 continue;
             }
@@ -215,7 +212,8 @@ impl KeyLimits for Limits {
 
     fn fields(&self, scopes: &[Scope]) -> Option<RateLimitFields> {
         let now = self.source.now();
-        rate_limit_fields(self.counting(scopes).filter_map(|limit| limit.shown(now)))
+        let shown = self.counting(scopes).filter_map(|limit| limit.shown(now));
+        rate_limit_fields(self.list.policy(), shown)
     }
 }
 
@@ -227,7 +225,7 @@ impl Limits {
     /// Refuses a request if too few calls of this limit are known to be left. Otherwise the request
     /// waits.
     fn lacks_calls(&self, scopes: &[Scope], cost: u32, limit: Limit<'_>) -> Taking {
-        let is_known = limit.limit.calls.get() < cost
+        let is_known = limit.limit().calls.get() < cost
             || limit.share.cell.is_exhausted(limit.generation, cost, self.source.now());
         if is_known {
             Taking::Refused(self.refused(scopes, cost, Some(limit)))
@@ -246,44 +244,47 @@ impl Limits {
 }
 
 impl<'a> Limit<'a> {
-    fn label(&self) -> String {
-        LimitState::unused(self.level, self.limit).label()
+    /// Returns the settings.
+    #[must_use]
+    pub fn limit(&self) -> &'a RateLimit {
+        self.listed.limit
     }
 
-    /// Returns the state at `now`. `None` for a tenant's limit, because its remainder would reveal
-    /// the traffic of the whole platform.
+    fn label(&self) -> String {
+        self.unused().label()
+    }
+
+    fn unused(&self) -> LimitState {
+        LimitState::unused(self.listed.level, self.listed.limit)
+    }
+
+    /// Returns the state at `now`, if responses show it.
     fn state(&self, now: Duration) -> Option<LimitState> {
         let ShownLimit { remaining, resets_in, .. } = self.shown(now)?;
-        let state = LimitState::unused(self.level, self.limit);
         Some(match resets_in {
-            Some(resets_in) => state.running(remaining, resets_in),
-            None => state,
+            Some(resets_in) => self.unused().running(remaining, resets_in),
+            None => self.unused(),
         })
     }
 
-    /// Returns what fields show of the state, as [`Self::state`] does.
+    /// Returns what fields show of the state, if responses show it.
     fn shown(&self, now: Duration) -> Option<ShownLimit<'a>> {
-        let RateLimit { name, calls, window, .. } = self.limit;
+        let shown = self.listed.shown()?;
         let cell = &self.share.cell;
-        let (remaining, resets_in) = match cell.remaining(self.generation, now) {
-            Some(remaining) => (remaining.min(calls.get()), Some(cell.resets_in(now))),
-            None => (calls.get(), None),
-        };
-        let is_shown = self.level != LimitLevel::Tenant;
-        is_shown.then_some(ShownLimit {
-            level: self.level,
-            name,
-            calls: *calls,
-            window: *window,
-            remaining,
-            resets_in,
+        Some(match cell.remaining(self.generation, now) {
+            Some(remaining) => ShownLimit {
+                remaining: remaining.min(shown.calls.get()),
+                resets_in: Some(cell.resets_in(now)),
+                ..shown
+            },
+            None => shown,
         })
     }
 }
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limits = self.limits().map(|limit| format!("{}: {}", limit.label(), limit.limit));
+        let limits = self.limits().map(|limit| format!("{}: {}", limit.label(), limit.limit()));
         f.debug_list().entries(limits).finish()
     }
 }

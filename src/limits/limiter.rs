@@ -3,7 +3,10 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     key_limits::{CurrentShare, Limit, Limits, ShareSource},
+    limit_list::LimitLists,
     registry::Registry,
     share::Share,
 };
@@ -30,10 +34,12 @@ use crate::{
 /// Maximum number of statements that request shares concurrently.
 const WORKERS: usize = 2;
 
-/// How long further asks wait for the statement that is under way. After that, they are sent in a
-/// statement of their own. Starting a statement and committing it costs more than a few asks do, so
-/// asks are gathered.
+/// How long asks wait while a statement is under way. Starting and committing a statement costs
+/// about as much as ten asks, so the workers gather asks.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// Number of waiting asks that are sent immediately, even while another statement is under way.
+const ENOUGH: usize = 32;
 
 /// Maximum number of asks in one statement.
 const MAX_BATCH: usize = 256;
@@ -54,11 +60,12 @@ const SWEEP_AFTER: Duration = Duration::from_secs(10);
 pub struct Limiter {
     store: Arc<Store>,
     since_boot: fn() -> Duration,
+    lists: LimitLists,
     registry: Registry,
     queue: Mutex<VecDeque<Arc<Share>>>,
     queued: Notify,
-    /// Held by the worker whose statement is under way.
-    turn: tokio::sync::Mutex<()>,
+    /// Number of statements under way that request shares.
+    under_way: AtomicUsize,
     /// The windows whose shares this node recalls from the other nodes.
     recalling: Mutex<Recalling>,
     recall: Notify,
@@ -92,10 +99,11 @@ impl Limiter {
         Arc::new(Self {
             store,
             since_boot,
+            lists: LimitLists::default(),
             registry: Registry::new(),
             queue: Mutex::default(),
             queued: Notify::new(),
-            turn: tokio::sync::Mutex::default(),
+            under_way: AtomicUsize::new(0),
             recalling: Mutex::default(),
             recall: Notify::new(),
             recalled: Mutex::default(),
@@ -112,7 +120,7 @@ impl Limiter {
         let share = |(level, limit): &(LimitLevel, _)| self.share(verified, *level, limit);
         let shares = verified.limits.iter().map(share);
         let source = Arc::clone(self) as Arc<dyn ShareSource>;
-        Some(Arc::new(Limits::new(source, Arc::clone(&verified.limits), shares)))
+        Some(Arc::new(Limits::new(source, self.lists.get(&verified.limits), shares)))
     }
 
     fn share(
@@ -216,8 +224,14 @@ impl Limiter {
     }
 
     fn enqueue(&self, share: Arc<Share>) {
-        lock(&self.queue).push_back(share);
-        self.queued.notify_one();
+        let mut queue = lock(&self.queue);
+        queue.push_back(share);
+        let length = queue.len();
+        drop(queue);
+        // The first ask wakes a worker. Further asks wake it only when there are enough.
+        if length == 1 || length == ENOUGH {
+            self.queued.notify_one();
+        }
     }
 
     fn enqueue_recall(&self, share: &Arc<Share>) {
@@ -232,15 +246,8 @@ impl Limiter {
     async fn request_shares(self: Arc<Self>) {
         let mut is_failing = false;
         loop {
-            if lock(&self.queue).is_empty() {
-                self.queued.notified().await;
-                continue;
-            }
-            let turn = timeout(GATHER, self.turn.lock()).await;
-            let batch = self.next_batch();
-            if batch.is_empty() {
-                continue;
-            }
+            self.gather().await;
+            let Some((batch, under_way)) = self.next_batch() else { continue };
             match self.request_batch(batch).await {
                 Ok(()) if std::mem::take(&mut is_failing) => {
                     info!("shares of rate limits can be requested again");
@@ -253,8 +260,24 @@ impl Limiter {
                     }
                 }
             }
-            drop(turn);
+            drop(under_way);
         }
+    }
+
+    /// Waits until there are enough asks for a statement, or until no other statement is under way.
+    async fn gather(&self) {
+        while lock(&self.queue).is_empty() {
+            self.queued.notified().await;
+        }
+        let is_gathered =
+            || self.under_way.load(Ordering::Relaxed) == 0 || lock(&self.queue).len() >= ENOUGH;
+        let gathered = async {
+            while !is_gathered() {
+                self.queued.notified().await;
+            }
+        };
+        // After the timeout, the worker sends the asks that it has.
+        let _ = timeout(GATHER, gathered).await;
     }
 
     async fn request_batch(&self, shares: Vec<Arc<Share>>) -> Result<(), StoreError> {
@@ -273,8 +296,7 @@ impl Limiter {
             match &by_window {
                 Ok(answers) => match answers.get(&ask.row.window()) {
                     Some(answer) => share.apply(ask, answer, sent, now),
-                    // Another node has just begun the window. The waiting requests ask again.
-                    None => share.wake(ask),
+                    None => share.begin_again(ask),
                 },
                 Err(_) => share.fail(ask),
             }
@@ -285,8 +307,9 @@ impl Limiter {
         answers.map(drop)
     }
 
-    /// Takes shares with different windows from the queue.
-    fn next_batch(&self) -> Vec<Arc<Share>> {
+    /// Takes shares with different windows from the queue, for a statement that begins now. `None`
+    /// if the queue is empty.
+    fn next_batch(&self) -> Option<(Vec<Arc<Share>>, UnderWay<'_>)> {
         let mut queue = lock(&self.queue);
         let (mut batch, mut tags) = (Vec::new(), HashSet::new());
         for _ in 0..queue.len() {
@@ -304,7 +327,7 @@ impl Limiter {
             // Another worker takes the rest.
             self.queued.notify_one();
         }
-        batch
+        (!batch.is_empty()).then(|| (batch, UnderWay::begin(self)))
     }
 
     async fn recall_shares(self: Arc<Self>) {
@@ -410,13 +433,30 @@ impl Limiter {
     }
 }
 
+/// A statement that requests shares. Dropping the value lets the other worker send its asks.
+struct UnderWay<'a>(&'a Limiter);
+
+impl<'a> UnderWay<'a> {
+    fn begin(limiter: &'a Limiter) -> Self {
+        limiter.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(limiter)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.queued.notify_one();
+    }
+}
+
 impl ShareSource for Limiter {
     fn now(&self) -> Duration {
         (self.since_boot)()
     }
 
     fn request(&self, limit: Limit<'_>, cost: Option<u32>) -> u64 {
-        let (is_new, seen) = limit.share.request(limit.limit, limit.generation, cost);
+        let (is_new, seen) = limit.share.request(limit.limit(), limit.generation, cost);
         if is_new {
             self.enqueue(Arc::clone(limit.share));
         }

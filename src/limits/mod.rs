@@ -5,6 +5,7 @@
 
 mod cell;
 mod key_limits;
+mod limit_list;
 mod limiter;
 mod registry;
 mod share;
@@ -14,5 +15,6 @@ mod states;
 
 pub use cell::{ShareCell, Slot, Take};
 pub use key_limits::{CurrentShare, Limit, Limits, ShareSource};
+pub use limit_list::LimitList;
 pub use limiter::Limiter;
 pub use share::{Newest, Next, Share};

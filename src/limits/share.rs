@@ -273,7 +273,21 @@ impl Share {
         self.answer(slow, Newest::Failed);
     }
 
-    /// Wakes the waiting requests, because the ask got no answer and has to be repeated.
+    /// Wakes the waiting requests, because the row of the ask's window no longer exists. The next ask
+    /// begins another window.
+    pub fn begin_again(&self, ask: &ShareAsk) {
+        let mut slow = self.lock();
+        slow.has_ended(ask);
+        if slow.window == ask.number {
+            self.cell.end_slot();
+            self.cell.begin(self.cell.generation(), 0);
+            slow.ended.clear();
+            (slow.window, slow.accounted, slow.to_return) = (None, 0, 0);
+        }
+        self.answer(slow, Newest::Share);
+    }
+
+    /// Wakes the waiting requests after a statement that returned calls.
     pub fn wake(&self, ask: &ShareAsk) {
         let mut slow = self.lock();
         slow.has_ended(ask);

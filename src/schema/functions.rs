@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "6c3afec198e08916702711544a24a13d78d98911232652dbda86f182c539c94b";
+const DIGEST: &str = "4f696c03c299cef520f2920b06d05d05fbf427e19b81d9a41a3d1f5db7ce8ae4";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

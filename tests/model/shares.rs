@@ -34,7 +34,7 @@ use tollgate::{
         tenant::Environment,
         timestamp::Timestamp,
     },
-    limits::{CurrentShare, Limit, Limits, Share, ShareSource},
+    limits::{CurrentShare, Limit, LimitList, Limits, Share, ShareSource},
     store::{LimitRow, ShareAnswer, ShareAsk},
 };
 use uuid::Uuid;
@@ -272,8 +272,8 @@ impl KeyLookup for Lookup {
         let generation = if self.world.broken == Rule::Generation { 0 } else { generation };
         let share = Arc::clone(&self.world.shares[self.number]);
         let source = Arc::new(Source { number: self.number, world: Arc::clone(&self.world) });
-        let set = [(LimitLevel::Key, limit)].into();
-        let limits = Limits::new(source, set, [CurrentShare { generation, share }]);
+        let list = Arc::new(LimitList::new([(LimitLevel::Key, limit)].into()));
+        let limits = Limits::new(source, list, [CurrentShare { generation, share }]);
         let limits: Arc<dyn KeyLimits> = if self.world.broken == Rule::CheckAfterTaking {
             Arc::new(Unchecked(limits))
         } else {
@@ -303,7 +303,7 @@ impl ShareSource for Source {
 
     fn request(&self, limit: Limit<'_>, cost: Option<u32>) -> u64 {
         let share = &self.world.shares[self.number];
-        share.request(limit.limit, limit.generation, cost).1
+        share.request(limit.limit(), limit.generation, cost).1
     }
 
     fn recall_from_others<'a>(

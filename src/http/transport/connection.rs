@@ -75,9 +75,9 @@ pub struct ConnectionState {
     /// Whether the body of a response failed after a part had been sent.
     broke_off: AtomicBool,
     close: Notify,
-    /// The values that count requests as in flight whose responses hyper has taken. The connection
-    /// drops them once it has handed the responses to the socket. There can be several, because
-    /// hyper reads the next pipelined request before it has sent the response.
+    /// The values that count requests as in flight after hyper has taken their responses. The
+    /// connection drops them once it has handed the responses to the socket. There can be several,
+    /// because hyper reads the next pipelined request before it has sent the response.
     taken: Mutex<Vec<HeldUntilSent>>,
     /// The socket, after hyper has dropped it.
     socket: Mutex<Option<Stream>>,

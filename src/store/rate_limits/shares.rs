@@ -92,7 +92,8 @@ impl ShareAnswer {
 
 impl Store {
     /// Requests shares, and reports and returns calls, in one statement. No two asks may have the
-    /// same window. An ask without an answer has to be repeated.
+    /// same window. If an ask has no answer, the row of its window no longer exists. Repeat the ask
+    /// without the number of the window.
     ///
     /// If a server answers that did not grant the lease, or if the connection was closed, this
     /// method asks again. The calls that the lost answer contained count as spent. A return

@@ -1,11 +1,13 @@
 //! The rows of windows in the database.
 
+use serde_json::json;
 use tollgate::{
     domain::rate_limit::RateLimit,
     store::{LimitRow, ShareAsk, Store},
 };
 use uuid::Uuid;
 
+use super::calls::{authorize, limit, limited_key};
 use crate::harness::{App, cluster, eventually};
 
 /// Returns the ask of a new limit for one call.
@@ -74,6 +76,52 @@ async fn share_statements_use_the_index_although_they_were_planned_when_no_windo
     let (_, rows) = read().await;
     // A node that deletes old rows reads up to 10,000 rows.
     assert!(rows < i64::from(WINDOWS), "the statements read {rows} rows of the index for 300 asks");
+}
+
+#[tokio::test]
+async fn each_ask_gets_one_answer_although_its_settings_change_during_the_statement() {
+    let app = App::start().await;
+    let (new, known) = (ask(&app, 1), ask(&app, 2));
+    let answers = app.store.share_rate_limits(std::slice::from_ref(&known)).await;
+    let number = answers.expect("Postgres answers")[0].number;
+    let mut lock = app.pool.begin().await.expect("the transaction begins");
+    let rows = sqlx::query("SELECT FROM rate_limit_windows FOR UPDATE").execute(&mut *lock).await;
+    assert_eq!(rows.expect("the row is locked").rows_affected(), 1);
+
+    // The statement inserts the row of the first ask, and then waits for the row of the second one.
+    let asks = [new.clone(), ShareAsk { number, ..known }];
+    let change = async {
+        app.wait_until_blocked(1).await;
+        let limits = "INSERT INTO tenant_limits VALUES ($1, 1, '[]', '[]', '[]')";
+        let changed =
+            sqlx::query(limits).bind(app.tronagg.tenant.id.uuid()).execute(&app.pool).await;
+        changed.expect("the settings are changed");
+        lock.commit().await.expect("the lock is released");
+    };
+    let (answers, ()) = tokio::join!(app.store.share_rate_limits(&asks), change);
+    let mut answers = answers.expect("Postgres answers");
+    answers.sort_by_key(|answer| answer.account);
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|answer| (answer.account, answer.share, answer.number.is_some()))
+        .collect();
+    assert_eq!(answers, [(new.row.account, 1, true), (asks[1].row.account, 0, false)]);
+}
+
+#[tokio::test]
+async fn window_whose_row_was_deleted_begins_again() {
+    let app = App::start().await;
+    let key = limited_key(&app, json!([limit("default", 2)])).await;
+    // A share of this limit is one call, so the node needs the row for each call.
+    for _ in 0..2 {
+        authorize(&app, &key).await.expect(200);
+        let delete = sqlx::query("DELETE FROM rate_limit_windows").execute(&app.pool).await;
+        assert_eq!(delete.expect("the query succeeds").rows_affected(), 1);
+    }
+    for _ in 0..2 {
+        authorize(&app, &key).await.expect(200);
+    }
+    authorize(&app, &key).await.expect_problem(429, "rate_limited");
 }
 
 #[tokio::test]
