@@ -1,7 +1,7 @@
 """The pairs that the benchmark compares. README.md explains each pair."""
 
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 
@@ -96,17 +96,18 @@ def gate(bench, pair, workers):
     return compare(bench, pair, 0.90, ours, against)
 
 
-def limited(bench, pair, start, label):
-    """Measures the cost of rate limits: the same server and requests, with three limits and without them."""
+def limited(bench, pair, start, label, constant_fields=False):
+    """Measures the cost of rate limits: the same server and requests, with three limits and without them. With
+    `constant_fields`, also measures the server without limits and with constant `RateLimit` fields."""
     server_cores, client_cores = bench.pins(1)
     place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(FEW_KEYS)}
     asked = {"keys": FEW_KEYS, "threads": 1, "cores": client_cores}
 
     @contextmanager
-    def side(build, name, label, database):
+    def side(build, name, label, database, **options):
         url = bench.postgres.url(database)
         cached = Cached(bench, database)
-        with start(bench.workplace, build, build.process(name), url, **place) as server:
+        with start(bench.workplace, build, build.process(name), url, **place, **options) as server:
             server.check()
             server.warm(range(FEW_KEYS))
             side = wrk_side(bench.workplace, build.label(label), server, **asked)
@@ -119,9 +120,17 @@ def limited(bench, pair, start, label):
 
     @contextmanager
     def against():
-        database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
-        with side(bench.current, "without-limits", f"{label}, no limits", database) as other:
-            yield [other]
+        with ExitStack() as stack:
+            database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
+            sides = [stack.enter_context(side(bench.current, "without-limits", f"{label}, no limits", database))]
+            if constant_fields:
+                # Each server needs its own database, because the lookups are counted per database. They are only
+                # those of the warm-up.
+                database = bench.postgres.database_with_keys(bench.current, FEW_KEYS)
+                with_fields = f"{label}, no limits, constant fields"
+                with_fields = side(bench.current, "constant-fields", with_fields, database, constant_fields=True)
+                sides.append(stack.enter_context(with_fields))
+            yield sides
 
     return compare(bench, pair, 0.95, ours, against)
 
@@ -327,7 +336,7 @@ PAIRS = {
     "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", "/", 1.0),
     "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve", AUTHORIZE),
     "limits": limits.measure,
-    "gate-limits": lambda bench, pair: limited(bench, pair, bench_server, "gate"),
+    "gate-limits": lambda bench, pair: limited(bench, pair, bench_server, "gate", constant_fields=True),
     "service-limits": lambda bench, pair: limited(bench, pair, tollgate_serve, "tollgate serve"),
     "cold": cold,
     "cold-limits": cold_limits,

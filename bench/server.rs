@@ -23,12 +23,20 @@ use tollgate::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+// The fields of the rate limits in the pair `gate-limits`.
+const POLICY: &str = r#""default";q=100000;w=60, "account:default";q=500000;w=60"#;
+const LIMIT: &str = r#""default";r=99900;t=59, "account:default";r=499500;t=59"#;
+
 #[derive(Parser)]
 struct Arguments {
     #[arg(long)]
     listen: String,
     #[arg(long, value_enum)]
     gate: Gate,
+    /// Adds the `RateLimit` fields of a key's and of an account's limit to each response, with the
+    /// same text each time.
+    #[arg(long)]
+    constant_fields: bool,
     #[arg(long, default_value_t = NodeSettings::default().cache_entries)]
     cache_entries: usize,
     #[arg(long, env = "DATABASE_URL")]
@@ -53,7 +61,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let public_url = WebOrigin::parse("http://localhost")?;
     let state = AppState::new(node, Limits::default(), public_url, false);
 
-    let mut router = Router::new().route("/", get(|| async { "ok" }));
+    let handler = if arguments.constant_fields {
+        let fields = [("ratelimit-policy", POLICY), ("ratelimit", LIMIT)];
+        get(move || async move { (fields, "ok") })
+    } else {
+        get(|| async { "ok" })
+    };
+    let mut router = Router::new().route("/", handler);
     if arguments.gate == Gate::On {
         let tenant: Slug = "tronagg".parse()?;
         let verifier = Arc::clone(state.verifier());

@@ -57,12 +57,18 @@ class Server:
 
 
 @contextmanager
-def bench_server(workplace, build, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
-    """Starts the service's listener with a handler that responds "ok", with or without the gate."""
+def bench_server(
+    workplace, build, name, database_url, *, gate=True, constant_fields=False, workers, cores=None, cache_entries=None
+):
+    """Starts the service's listener with a handler that responds "ok", with or without the gate. With
+    `constant_fields`, each response has the `RateLimit` fields of a key's and of an account's limit, with the same text
+    each time."""
     port = free_port()
     command = [build.program("bench_server"), "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
     if cache_entries is not None:
         command += ["--cache-entries", cache_entries]
+    if constant_fields:
+        command.append("--constant-fields")
     environment = {"DATABASE_URL": database_url, "TOKIO_WORKER_THREADS": str(workers)}
     with workplace.start(name, command, environment=environment, cores=cores) as program:
         program.wait_until(lambda: "listening on" in program.output(), "listening")
