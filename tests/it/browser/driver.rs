@@ -87,27 +87,39 @@ impl Driver {
 impl Chromedriver {
     /// Starts chromedriver on a free port, and returns when it listens.
     fn start(directory: PathBuf) -> (Self, u16) {
-        let program = cluster::variable("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-        let mut child = Command::new(program)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // The browser joins the process group. Otherwise it would outlive chromedriver.
-            .process_group(0)
-            .spawn()
-            .expect("chromedriver, which scripts/ensure-chromium.sh installs");
-        let stdout = child.stdout.take().expect("a piped stdout");
-        let process = Self { child, directory };
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| {
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse().ok()
-        });
-        // Without this thread, the pipe would fill up and block chromedriver.
-        std::thread::spawn(move || lines.for_each(drop));
-        (process, port.expect("a port in the output of chromedriver"))
+        // chromedriver chooses a port that is free on 127.0.0.1, and ends if the port is not free
+        // on ::1 too.
+        let started = std::iter::repeat_with(start_chromedriver).take(MAX_STARTS).flatten().next();
+        let (child, port) = started.expect("chromedriver listens on a port");
+        (Self { child, directory }, port)
     }
+}
+
+/// Starts chromedriver. Returns the process and its port, or `None` if it ended without listening.
+fn start_chromedriver() -> Option<(Child, u16)> {
+    let program = cluster::variable("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
+    let mut child = Command::new(program)
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // The browser joins the process group. Otherwise it would outlive chromedriver.
+        .process_group(0)
+        .spawn()
+        .expect("chromedriver, which scripts/ensure-chromium.sh installs");
+    let stdout = child.stdout.take().expect("a piped stdout");
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    let port = lines.find_map(|line| {
+        let (_, port) = line.split_once("started successfully on port ")?;
+        port.trim_end_matches('.').parse().ok()
+    });
+    let Some(port) = port else {
+        let _ = child.wait();
+        return None;
+    };
+    // Without this thread, the pipe would fill up and block chromedriver.
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((child, port))
 }
 
 impl Drop for Chromedriver {
@@ -120,6 +132,9 @@ impl Drop for Chromedriver {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
+
+/// How often chromedriver is started until it listens.
+const MAX_STARTS: usize = 5;
 
 /// A command that the WebDriver standard does not include.
 #[derive(Debug)]
