@@ -132,7 +132,7 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
     return Side(label, measure)
 
 
-def fresh_keys_side(workplace, label, server, keys):
+def fresh_keys_side(workplace, label, server, keys, connections):
     """Returns a server to which wrk sends each of the keys in turn. Each measurement continues with the next
     key."""
     first = 0
@@ -140,9 +140,9 @@ def fresh_keys_side(workplace, label, server, keys):
     def measure(seconds, _seed):
         nonlocal first
         script = ["keys.lua", "each", keys, first]
-        sample = measure_with_wrk(workplace, server, server.path, script, seconds)
+        sample = measure_with_wrk(workplace, server, server.path, script, seconds, connections=connections)
         # wrk does not count the requests that have no response at the end.
-        first += sample.answers + CONNECTIONS
+        first += sample.answers + connections
         return sample
 
     return Side(label, measure)
