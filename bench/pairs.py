@@ -322,6 +322,8 @@ def gate_alone(bench, pair):
             bounded_row(pair, "one verification", printed(f"gate: {number} allocations"), 2, "allocations"),
             bounded_row(pair, "three limits add", printed(f"limits: {number} ns"), 80, "ns"),
             bounded_row(pair, "three limits add", printed(f"limits: {number} allocations"), 0, "allocations"),
+            bounded_row(pair, "three limits and 100 networks add", printed(f"rules: {number} ns"), 150, "ns"),
+            bounded_row(pair, "three limits and 100 networks add", printed(f"rules: {number} allocations"), 0, "allocations"),
             bounded_row(pair, "a cached key", printed(f"cache: {number} bytes per key"), 200, "bytes"),
         ]
     )

@@ -1,5 +1,6 @@
 //! Measures the gate without a server: the time and the allocations of a verification from the
-//! cache, what three rate limits add to them, and the memory per cached key.
+//! cache, what three rate limits and a list of 100 networks add to them, and the memory per cached
+//! key.
 //!
 //! In addition to criterion's report, this program prints a line for each figure. `bench/pairs.py`
 //! reads these lines.
@@ -9,6 +10,7 @@ use std::{
     convert::Infallible,
     future::{Future, ready},
     hint::black_box,
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::{
         Arc,
@@ -29,6 +31,8 @@ use tollgate::{
     },
     domain::{
         account::{AccountFormat, ExternalId},
+        address_set::AddressSet,
+        allowed_ips::AllowedIps,
         api_key::KeyText,
         id::{KeyId, TenantId},
         rate_limit::{Cost, LimitLevel, RateLimit},
@@ -47,8 +51,11 @@ const FEW_KEYS: u64 = 1_000;
 const MANY_KEYS: u64 = 1_000_000;
 const KEYS_PER_ACCOUNT: u64 = 5;
 
-/// Number of rounds that compare verifications with and without rate limits, and of verifications
-/// in a round.
+/// The address of the client that presents the keys.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 37, 1, 2));
+
+/// Number of rounds that compare verifications with and without rate limits or networks, and of
+/// verifications in a round.
 const ROUNDS: usize = 51;
 const VERIFICATIONS: usize = 100_000;
 
@@ -87,7 +94,14 @@ fn size(layout: Layout) -> u64 {
 struct EveryKey {
     tenant: Slug,
     scopes: ScopeSet,
+    rules: Rules,
+}
+
+/// The rules of each key that a verification compares in addition to the key itself.
+#[derive(Default)]
+struct Rules {
     shares: Option<Shares>,
+    networks: Option<AddressSet>,
 }
 
 /// The shares of the rate limits that several keys have in common.
@@ -182,18 +196,26 @@ impl KeyLookup for EveryKey {
                 self.scopes.clone(),
             )
             .expiring(Timestamp::from_unix_micros(i64::MAX / 100_000))
-            .limited(self.shares.as_ref().map(|shares| shares.of_key(number))),
+            .allowed_from(self.rules.networks.clone())
+            .limited(self.rules.shares.as_ref().map(|shares| shares.of_key(number))),
         )))
     }
 }
 
-/// Creates a verifier that holds a lease and whose cache contains the keys 0 to `keys` - 1. With
-/// `shares`, each key has three rate limits.
-fn cache_of(keys: u64, shares: Option<Shares>) -> LeasedVerifier<EveryKey> {
+/// Returns a list of 50 IPv4 and 50 IPv6 networks. One of them contains [`CLIENT`].
+fn networks() -> AddressSet {
+    let of = |number: usize| [format!("10.{number}.0.0/16"), format!("2001:db8:{number}::/48")];
+    let networks = (0..50).flat_map(of).map(|network| network.parse().expect("a network"));
+    AddressSet::of(&AllowedIps::new(networks.collect()).expect("a list"))
+}
+
+/// Creates a verifier that holds a lease and whose cache contains the keys 0 to `keys` - 1, which
+/// have these rules.
+fn cache_of(keys: u64, rules: Rules) -> LeasedVerifier<EveryKey> {
     let inner = EveryKey {
         tenant: "tronagg".parse().expect("a slug"),
         scopes: ScopeSet::parse(["write"]).expect("a scope"),
-        shares,
+        rules,
     };
     // The capacity is larger than `keys`, because keys are not distributed evenly over the shards.
     let room = usize::try_from(keys + keys / 50 + 20_000).expect("the number fits into usize");
@@ -204,7 +226,8 @@ fn cache_of(keys: u64, shares: Option<Shares>) -> LeasedVerifier<EveryKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for number in 0..keys {
         let key = key(number);
-        runtime.block_on(verifier.verify(&Presented::new(&key))).expect("the key is valid");
+        let presented = Presented::new(&key).from_client(Some(CLIENT));
+        runtime.block_on(verifier.verify(&presented)).expect("the key is valid");
     }
     verifier
 }
@@ -228,13 +251,13 @@ fn key(number: u64) -> KeyText {
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
     verifier
-        .verify_at_once(&Presented::new(&key).costing(Some(Cost::ONE)))
+        .verify_at_once(&Presented::new(&key).costing(Some(Cost::ONE)).from_client(Some(CLIENT)))
         .expect("the key is cached")
         .expect("the key is accepted")
 }
 
 fn gate(criterion: &mut Criterion) {
-    let verifier = cache_of(FEW_KEYS, None);
+    let verifier = cache_of(FEW_KEYS, Rules::default());
     let texts: Vec<String> = (0..FEW_KEYS).map(text).collect();
     let mut turn = texts.iter().cycle();
 
@@ -255,7 +278,14 @@ fn gate(criterion: &mut Criterion) {
     println!("gate: {:.1} ns", nanos[nanos.len() / 2]);
     println!("gate: {allocations:.2} allocations");
 
-    limits(&verifier, &texts, allocations);
+    let (shares, networks) = (|| Some(Shares::new()), || Some(networks()));
+    for (name, rules) in [
+        ("limits", Rules { shares: shares(), networks: None }),
+        ("networks", Rules { shares: None, networks: networks() }),
+        ("rules", Rules { shares: shares(), networks: networks() }),
+    ] {
+        compare(name, rules, &verifier, &texts, allocations);
+    }
 
     let tenant = "tronagg".parse().expect("a slug");
     let inner = tower::service_fn(async |_: Request<Body>| {
@@ -276,15 +306,21 @@ fn gate(criterion: &mut Criterion) {
     });
 }
 
-/// Measures what rate limits add to a verification. The rounds alternate, so that a slowdown of the
+/// Measures what these rules add to a verification. The rounds alternate, so that a slowdown of the
 /// machine affects both sides.
-fn limits(without: &LeasedVerifier<EveryKey>, texts: &[String], allocations: f64) {
-    let with = cache_of(FEW_KEYS, Some(Shares::new()));
+fn compare(
+    name: &str,
+    rules: Rules,
+    without: &LeasedVerifier<EveryKey>,
+    texts: &[String],
+    allocations: f64,
+) {
+    let with = cache_of(FEW_KEYS, rules);
     let mut added: Vec<f64> =
         (0..ROUNDS).map(|_| nanos_of_one(&with, texts) - nanos_of_one(without, texts)).collect();
     added.sort_by(f64::total_cmp);
-    println!("limits: {:.1} ns", added[ROUNDS / 2]);
-    println!("limits: {:.2} allocations", allocations_with_each(&with, texts) - allocations);
+    println!("{name}: {:.1} ns", added[ROUNDS / 2]);
+    println!("{name}: {:.2} allocations", allocations_with_each(&with, texts) - allocations);
 }
 
 fn nanos_of_one(verifier: &LeasedVerifier<EveryKey>, texts: &[String]) -> f64 {
@@ -306,7 +342,7 @@ fn allocations_with_each(verifier: &LeasedVerifier<EveryKey>, texts: &[String]) 
 
 fn memory(_: &mut Criterion) {
     let before = BYTES.load(Ordering::Relaxed);
-    let verifier = cache_of(MANY_KEYS, None);
+    let verifier = cache_of(MANY_KEYS, Rules::default());
     let bytes = BYTES.load(Ordering::Relaxed) - before;
     assert_eq!(verifier.state().keys as u64, MANY_KEYS, "all keys are cached");
     println!("cache: {:.1} bytes per key", bytes as f64 / MANY_KEYS as f64);

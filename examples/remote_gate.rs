@@ -12,9 +12,17 @@
 //! belong to this tenant and needs only the permission `verify`. The first argument may be the
 //! address to listen on. With port 0 the system chooses a port, and the program prints it.
 
-use axum::{Router, routing::get};
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::get,
+};
 use tollgate::{
-    auth::{ApiKeyLayer, Principal, RemoteVerifier},
+    auth::{ApiKeyLayer, ClientAddress, Principal, RemoteVerifier},
     domain::{
         api_key::KeyText,
         tenant::{Environment, Slug},
@@ -27,6 +35,16 @@ async fn orders(caller: Principal) -> String {
 
 async fn place_order(caller: Principal) -> String {
     format!("an order of {} by key {}\n", caller.account, caller.key_id)
+}
+
+/// Passes the client's address to the gate, for keys that may be used only from some networks.
+async fn set_client_address(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(ClientAddress(peer.ip()));
+    next.run(request).await
 }
 
 #[tokio::main]
@@ -46,11 +64,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let writing = Router::new()
         .route("/orders/new", get(place_order))
         .route_layer(gate.require_scope("orders:write".parse()?));
+    // This layer runs before the gates of the routes.
+    let app = reading.merge(writing).layer(from_fn(set_client_address));
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3001".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, reading.merge(writing)).await?;
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 

@@ -11,5 +11,5 @@ END
 $$;
 
 CREATE OR REPLACE TRIGGER api_keys_tell_nodes
-    AFTER UPDATE OF scopes, enabled, expires_at, revoked_at ON api_keys
+    AFTER UPDATE OF scopes, enabled, expires_at, revoked_at, allowed_ips ON api_keys
     FOR EACH ROW EXECUTE FUNCTION tell_nodes_of_key();

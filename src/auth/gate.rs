@@ -149,6 +149,9 @@ pub(super) fn judge(
         caller.is(principal);
     }
     let principal = verdict?;
+    if !presented.is_from_allowed_address(&principal) {
+        return Err(Denial::IpNotAllowed.into());
+    }
     match presented.lacking_scope(&principal) {
         Some(scope) => Err(Problem::insufficient_scope(scope)),
         None => Ok(principal),

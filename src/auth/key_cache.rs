@@ -359,7 +359,11 @@ impl Mark {
             Some(Denial::Disabled) => 4,
             Some(Denial::AccountSuspended) => 5,
             Some(
-                Denial::Malformed | Denial::NotFound | Denial::RateLimited | Denial::Unavailable,
+                Denial::Malformed
+                | Denial::NotFound
+                | Denial::IpNotAllowed
+                | Denial::RateLimited
+                | Denial::Unavailable,
             ) => return None,
         };
         Some(Self(AtomicU8::new(code)))

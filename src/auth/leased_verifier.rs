@@ -152,7 +152,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         let hash = presented.key.hash();
         loop {
             let changes = self.cache.changes();
-            let verdict = self.find(presented, &hash).await?;
+            let verdict = at_address(presented, self.find(presented, &hash).await?);
             if charged_limits(presented, &verdict).is_none() {
                 return Ok(verdict);
             }
@@ -266,6 +266,16 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     }
 }
 
+/// Returns the verdict on the key at the client's address.
+fn at_address(presented: &Presented<'_>, verdict: Verdict) -> Verdict {
+    match verdict {
+        Ok(principal) if !presented.is_from_allowed_address(&principal) => {
+            Err(Denied::of(principal, Denial::IpNotAllowed))
+        }
+        verdict => verdict,
+    }
+}
+
 /// Returns the principal, the rate limits and the cost of a request that is charged.
 fn charged_limits<'a>(
     presented: &Presented<'_>,
@@ -302,6 +312,7 @@ impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
     fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
         let changes = self.cache.changes();
         let Found::Hit(verdict) = self.cache.look_up(&presented.key.hash()) else { return None };
+        let verdict = at_address(presented, verdict);
         // The lease is checked after the cache was read, and before the number of changes. See
         // `Lease::holds`.
         let is_current = |verdict: &Verdict, now| {

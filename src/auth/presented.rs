@@ -2,6 +2,7 @@ use std::net::IpAddr;
 
 use super::Principal;
 use crate::domain::{
+    address_set::AddressSet,
     api_key::KeyText,
     rate_limit::Cost,
     scope::Scope,
@@ -45,7 +46,9 @@ pub struct Presented<'a> {
     /// The number of calls that the request counts as in rate limits. `None` if the request is not
     /// charged to rate limits.
     pub cost: Option<Cost>,
-    /// The client's address, if it is known. See [`ClientAddress`].
+    /// The client's address, if it is known. See [`ClientAddress`]. The gate compares it with the
+    /// addresses that the principal allows, so an implementation that depends on the key and its
+    /// account alone can ignore this field.
     pub client: Option<IpAddr>,
 }
 
@@ -53,7 +56,7 @@ pub struct Presented<'a> {
 /// that a trusted proxy reports.
 ///
 /// Insert it into the request's extensions before the request reaches the gate. The gate passes it
-/// to the verifier.
+/// to the verifier. Without it, the gate refuses keys that may be used only from some addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -87,6 +90,14 @@ impl<'a> Presented<'a> {
     #[must_use]
     pub fn from_client(self, client: Option<IpAddr>) -> Self {
         Self { client, ..self }
+    }
+
+    /// Whether the key may be used from the client's address. If the principal allows only some
+    /// addresses, an unknown address is not allowed.
+    #[must_use]
+    pub fn is_from_allowed_address(&self, principal: &Principal) -> bool {
+        let is_in = |set: &AddressSet| self.client.is_some_and(|address| set.contains(address));
+        principal.allowed_ips.as_ref().is_none_or(is_in)
     }
 
     /// Returns the first scope that the principal lacks.

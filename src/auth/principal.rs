@@ -12,6 +12,7 @@ use axum::{
 use super::{KeyLimits, Problem};
 use crate::domain::{
     account::ExternalId,
+    address_set::AddressSet,
     id::KeyId,
     scope::ScopeSet,
     tenant::{Environment, Slug},
@@ -42,6 +43,8 @@ pub struct PrincipalParts {
     pub scopes: ScopeSet,
     /// The moment when the key expires. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
+    /// The addresses from which the key may be used. `None` means any address.
+    pub allowed_ips: Option<AddressSet>,
     /// The rate limits of the key, its account and its tenant. `None` means that no limit applies.
     pub limits: Option<Limits>,
 }
@@ -51,8 +54,8 @@ pub struct PrincipalParts {
 pub struct Limits(Arc<dyn KeyLimits>);
 
 impl PrincipalParts {
-    /// Creates the parts for a key that never expires. Call [`Self::expiring`] for a key that
-    /// expires.
+    /// Creates the parts for a key that never expires, and that may be used from any address. Call
+    /// [`Self::expiring`] and [`Self::allowed_from`] for other keys.
     #[must_use]
     pub fn new(
         tenant: Slug,
@@ -61,13 +64,20 @@ impl PrincipalParts {
         key_id: KeyId,
         scopes: ScopeSet,
     ) -> Self {
-        Self { tenant, environment, account, key_id, scopes, expires_at: None, limits: None }
+        let (expires_at, allowed_ips, limits) = (None, None, None);
+        Self { tenant, environment, account, key_id, scopes, expires_at, allowed_ips, limits }
     }
 
     /// Sets the moment when the key expires, by the database's clock. `None` means never.
     #[must_use]
     pub fn expiring(self, expires_at: Option<Timestamp>) -> Self {
         Self { expires_at, ..self }
+    }
+
+    /// Sets the addresses from which the key may be used. `None` means any address.
+    #[must_use]
+    pub fn allowed_from(self, allowed_ips: Option<AddressSet>) -> Self {
+        Self { allowed_ips, ..self }
     }
 
     /// Sets the rate limits. `None` means that no limit applies.

@@ -71,7 +71,8 @@ problem_codes! {
     MalformedBody: BAD_REQUEST, "malformed_body", "Malformed body";
     /// The request contains no API key, or different API keys.
     MissingApiKey: UNAUTHORIZED, "missing_api_key", "Missing API key";
-    /// The API key is malformed, unknown, revoked, expired or disabled.
+    /// The API key is malformed, unknown, revoked, expired or disabled, or it may not be used from the
+    /// address of the client.
     InvalidApiKey: UNAUTHORIZED, "invalid_api_key", "Invalid API key";
     /// The request contains no admin key, or different admin keys.
     MissingAdminKey: UNAUTHORIZED, "missing_admin_key", "Missing admin key";

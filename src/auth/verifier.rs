@@ -106,10 +106,11 @@ impl From<Denial> for Problem {
             | Denial::NotFound
             | Denial::Revoked
             | Denial::Expired
-            | Denial::Disabled => Self::unauthorized(
+            | Denial::Disabled
+            | Denial::IpNotAllowed => Self::unauthorized(
                 ProblemCode::InvalidApiKey,
-                "The API key is unknown, revoked, disabled or expired. Check that you copied all \
-                 of it.",
+                "The API key is unknown, revoked, disabled or expired, or it may not be used from \
+                 this address. Check that you copied all of it.",
                 Challenge::InvalidToken,
             ),
             Denial::AccountSuspended => Self::new(

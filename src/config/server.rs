@@ -51,8 +51,8 @@ pub struct ServerArgs {
     /// Maximum number of keys in the verification cache [default: 1000000] [allowed: 0 to
     /// 100000000]
     ///
-    /// One key takes about 200 bytes, and about 1 kB with rate limits. With 0, every verification
-    /// queries the database.
+    /// One key takes about 200 bytes, about 1 kB with rate limits, and 8 to 32 bytes more for each
+    /// allowed network. With 0, every verification queries the database.
     #[arg(
         long,
         env = "TOLLGATE_CACHE_ENTRIES",

@@ -173,6 +173,7 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
     let may = live && !visitor.is_suspended();
     let soon = expires_soon(key, now);
     let last_used = LastUses::read(state, visitor, std::slice::from_ref(key)).await.of(key);
+    let of_account = state.store().find_account(visitor.tenant(), visitor.account()).await?;
     Ok(KeyView {
         head: key_head(key),
         access: Access::of(key.settings.scopes.to_strings()),
@@ -181,7 +182,7 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
         last_used: last_used.map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, Some(now))),
         expires_soon: soon,
-        facts: facts(&key.settings, visitor.currency()),
+        facts: facts(&key.settings, of_account.allowed_ips.as_ref(), visitor.currency()),
         revoked: key.revoked_at.map(|at| RevokedView {
             at: format::moment(at, Some(now)),
             reason: key.revoked_reason.as_deref().map(str::to_owned),

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     domain::{
+        allowed_ips::{AllowedIps, MAX_NETWORKS, parse_network},
         amount::{Amount, Currency},
         key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, ExpiryError},
@@ -29,6 +30,12 @@ pub const LIFETIMES: [i64; 4] = [30, 90, 180, 365];
 /// The beginning of the names of fields for rate limits. The name of the limit follows.
 const LIMIT_FIELD: &str = "calls-";
 
+/// The field with the networks from which the key may be used.
+pub const NETWORKS: &str = "allowed_ips";
+
+/// The checkbox that adds the address of the browser to the networks.
+const OWN_ADDRESS: &str = "own_address";
+
 /// The parsed fields of a key form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyInput {
@@ -36,6 +43,7 @@ pub struct KeyInput {
     pub scopes: ScopeSet,
     pub expires: Expires,
     pub spend_limit: Option<SpendLimit>,
+    pub allowed_ips: Option<AllowedIps>,
 }
 
 /// The expiry that the owner chose in the form.
@@ -63,7 +71,9 @@ impl KeyInput {
         let scopes = read_scopes(form);
         let expires = read_expires(form, now, may_keep);
         let spend_limit = read_limit(form, tenant);
-        let fields = Self { name: name?, scopes: scopes?, expires: expires?, spend_limit };
+        let allowed_ips = read_networks(form);
+        let fields =
+            Self { name: name?, scopes: scopes?, expires: expires?, spend_limit, allowed_ips };
         form.is_right().then_some(fields)
     }
 }
@@ -79,6 +89,7 @@ impl From<KeyInput> for KeyChange {
                 Expires::At(expiry) => Some(Some(expiry)),
             },
             spend_limit: Some(input.spend_limit),
+            allowed_ips: Some(input.allowed_ips),
             ..Self::default()
         }
     }
@@ -98,6 +109,7 @@ impl From<KeyInput> for KeySettings {
             spend_limit: input.spend_limit,
             rate_limits: None,
             owner_limits: OwnerLimits::default(),
+            allowed_ips: input.allowed_ips,
             metadata: Metadata::default(),
         }
     }
@@ -112,7 +124,13 @@ pub fn settings_in_words(settings: &KeySettings, currency: &Currency) -> String 
         settings.expires_at.map_or_else(|| "never".to_owned(), |at| format::moment(at, None).words);
     let limit = settings.spend_limit;
     let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit_words(limit, currency));
-    format!("name “{}”; access: {access}; expires: {expires}; spend limit: {limit}", settings.name)
+    let networks = settings.allowed_ips.as_ref().map(|networks| networks.to_strings().join(", "));
+    let networks = networks.as_deref().unwrap_or("any address");
+    format!(
+        "name “{}”; access: {access}; expires: {expires}; spend limit: {limit}; allowed networks: \
+         {networks}",
+        settings.name
+    )
 }
 
 /// Returns a form with the settings of a key.
@@ -121,6 +139,7 @@ pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
     let limit = settings.spend_limit;
     let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).short().to_owned());
     let period = limit.map_or("month", |limit| limit.period.as_str());
+    let networks = settings.allowed_ips.as_ref().map(AllowedIps::to_strings);
     Form::filled([
         ("name", settings.name.to_string()),
         ("access", access.to_owned()),
@@ -128,6 +147,7 @@ pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
         ("expires", "keep".to_owned()),
         ("limit_amount", amount.unwrap_or_default()),
         ("limit_period", period.to_owned()),
+        (NETWORKS, networks.unwrap_or_default().join("\n")),
     ])
 }
 
@@ -143,6 +163,7 @@ pub fn label(name: &str) -> Option<&'static str> {
         "spend_limit" | "limit_amount" | "limit_period" => "Spend limit",
         "rate_limits" => "Rate limits",
         "owner_rate_limits" => "Lower rate limits",
+        NETWORKS | OWN_ADDRESS => "Allowed networks",
         "metadata" => "Metadata",
         _ => return None,
     })
@@ -158,11 +179,28 @@ pub fn limit_of_field(field: &str) -> Option<&str> {
     field.strip_prefix(LIMIT_FIELD)
 }
 
-/// Returns the settings that a key's page lists as labels and texts.
-pub fn facts(settings: &KeySettings, currency: &Currency) -> Vec<Fact> {
+/// Returns the settings that a key's page lists as labels and texts. The account's networks are
+/// listed only if it has some.
+pub fn facts(
+    settings: &KeySettings,
+    networks_of_account: Option<&AllowedIps>,
+    currency: &Currency,
+) -> Vec<Fact> {
     let limit = settings.spend_limit.map(|limit| limit_words(limit, currency));
     let limit = limit.unwrap_or_else(|| "No limit".to_owned());
-    vec![Fact { label: "Spend limit", text: limit }]
+    let networks = match &settings.allowed_ips {
+        Some(networks) => networks.to_strings().join(", "),
+        None => "Any address".to_owned(),
+    };
+    let of_account = networks_of_account.map(|networks| Fact {
+        label: "Allowed networks of the account",
+        text: networks.to_strings().join(", "),
+    });
+    let facts = [
+        Fact { label: "Spend limit", text: limit },
+        Fact { label: "Allowed networks", text: networks },
+    ];
+    facts.into_iter().chain(of_account).collect()
 }
 
 /// Converts scopes into the values of the fields `access` and `scopes`.
@@ -192,10 +230,9 @@ fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
 /// Parses scopes that are separated by spaces or commas. An error names the invalid scope.
 fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
     let mut scopes = Vec::new();
-    let words = texts.iter().flat_map(|text| text.split([' ', ',', '\t', '\r', '\n']));
-    for word in words.filter(|word| !word.is_empty()) {
-        let shown: String = word.chars().take(60).collect();
-        scopes.push(word.parse::<Scope>().map_err(|error| format!("“{shown}”: {error}"))?);
+    for word in texts.iter().flat_map(|text| words(text)) {
+        let scope = word.parse::<Scope>();
+        scopes.push(scope.map_err(|error| format!("“{}”: {error}", cut(word)))?);
     }
     if scopes.is_empty() {
         return Err("enter at least one scope, such as purchases:read".to_owned());
@@ -204,6 +241,41 @@ fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
         return Err(ScopeError::Count.to_string());
     }
     ScopeSet::new(scopes).map_err(|error| error.to_string())
+}
+
+/// Reads the networks, which are separated by spaces, commas or new lines, and the chosen address of
+/// the browser. Without a network, any address is allowed.
+fn read_networks(form: &mut Form) -> Option<AllowedIps> {
+    let texts = [NETWORKS, OWN_ADDRESS].map(|field| form.all(field).collect::<Vec<_>>().join(" "));
+    let mut networks = Vec::new();
+    for word in texts.iter().flat_map(|text| words(text)) {
+        match parse_network(word) {
+            Ok(network) if networks.contains(&network) => {}
+            Ok(network) => networks.push(network),
+            Err(error) => {
+                form.wrong(NETWORKS, format!("“{}”: {error}", cut(word)));
+                return None;
+            }
+        }
+    }
+    if networks.is_empty() {
+        return None;
+    }
+    if networks.len() > MAX_NETWORKS {
+        form.wrong(NETWORKS, format!("enter at most {MAX_NETWORKS} networks"));
+        return None;
+    }
+    AllowedIps::new(networks).map_err(|error| form.wrong(NETWORKS, error.to_string())).ok()
+}
+
+/// Returns the words that spaces, commas or new lines separate.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', ',', '\t', '\r', '\n']).filter(|word| !word.is_empty())
+}
+
+/// Returns the beginning of a word, for an error message.
+fn cut(word: &str) -> String {
+    word.chars().take(60).collect()
 }
 
 fn read_expires(form: &mut Form, now: Timestamp, may_keep: bool) -> Option<Expires> {

@@ -34,7 +34,7 @@ pub fn key_form_page(
     live_count: Option<usize>,
     place: Place,
 ) -> KeyFormPage {
-    let fields = KeyFields::new(form, visitor.now(), place.keep.as_deref());
+    let fields = KeyFields::new(form, visitor.now(), place.keep.as_deref(), visitor.address());
     KeyFormPage {
         frame: visitor.form_frame(title, Nav::Keys, form),
         key: place.key,

@@ -1,6 +1,9 @@
 //! The visitor of a page: the session that the cookie of the request identifies.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -100,6 +103,11 @@ impl Visitor {
     /// Returns the time by the database's clock when the session was read.
     pub fn now(&self) -> Timestamp {
         self.session.now
+    }
+
+    /// Returns the address of the browser, if it is known.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.origin.address
     }
 
     /// Returns the actor and the client's address, for the audit trail.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    allowed_ips::AllowedIps,
     amount::Currency,
     lifecycle::Expiry,
     rate_limit::{OwnerLimits, RateLimits},
@@ -30,6 +31,9 @@ pub struct KeySettings {
     pub rate_limits: Option<RateLimits>,
     /// The lower numbers of calls that the account's owner has chosen.
     pub owner_limits: OwnerLimits,
+    /// The networks from which the key may be used. `None` means any address that the account
+    /// allows.
+    pub allowed_ips: Option<AllowedIps>,
     /// The tenant's own data, which the service does not interpret.
     pub metadata: Metadata,
 }
@@ -52,6 +56,9 @@ pub struct KeyChange {
     pub rate_limits: Option<Option<RateLimits>>,
     /// The new numbers of the account's owner, which replace all old ones.
     pub owner_limits: Option<OwnerLimits>,
+    /// The new networks, which replace all old ones. `Some(None)` removes them, so that the key may
+    /// be used from any address that the account allows.
+    pub allowed_ips: Option<Option<AllowedIps>>,
     /// The new metadata, which replaces all of the old metadata.
     pub metadata: Option<Metadata>,
 }
@@ -82,7 +89,7 @@ impl KeySettings {
         differences
     }
 
-    fn members(&self, currency: &Currency) -> [(&'static str, Value); 7] {
+    fn members(&self, currency: &Currency) -> [(&'static str, Value); 8] {
         // Metadata is the tenant's own data, so events do not contain it.
         let Self {
             name,
@@ -92,6 +99,7 @@ impl KeySettings {
             spend_limit,
             rate_limits,
             owner_limits,
+            allowed_ips,
             metadata: _,
         } = self;
         let limit = spend_limit.map(|limit| {
@@ -107,6 +115,7 @@ impl KeySettings {
             ("spend_limit", json!(limit)),
             ("rate_limits", json!(rate_limits.as_ref().map(RateLimits::to_value))),
             ("owner_rate_limits", json!(owner)),
+            ("allowed_ips", json!(allowed_ips)),
         ]
     }
 }
@@ -124,9 +133,10 @@ impl KeyChange {
             spend_limit: _,
             rate_limits: _,
             owner_limits: _,
+            allowed_ips,
             metadata: _,
         } = self;
-        scopes.is_some() || expiry.is_some() || enabled.is_some()
+        scopes.is_some() || expiry.is_some() || enabled.is_some() || allowed_ips.is_some()
     }
 
     /// Whether the change can affect the rate limits of the key.
@@ -146,6 +156,7 @@ impl KeyChange {
             spend_limit,
             rate_limits,
             owner_limits,
+            allowed_ips,
             metadata,
         } = self.clone();
         KeySettings {
@@ -159,6 +170,7 @@ impl KeyChange {
             spend_limit: spend_limit.unwrap_or(old.spend_limit),
             rate_limits: rate_limits.unwrap_or_else(|| old.rate_limits.clone()),
             owner_limits: owner_limits.unwrap_or_else(|| old.owner_limits.clone()),
+            allowed_ips: allowed_ips.unwrap_or_else(|| old.allowed_ips.clone()),
             metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
         }
     }

@@ -11,6 +11,8 @@
 #[cfg(feature = "server")]
 mod accent;
 pub mod account;
+pub mod address_set;
+pub mod allowed_ips;
 pub mod amount;
 pub mod api_key;
 #[cfg(feature = "server")]

@@ -19,6 +19,8 @@ text_enum! {
         Disabled = "disabled",
         /// The key was refused because its account is suspended.
         AccountSuspended = "account_suspended",
+        /// The key may not be used from the address of the request.
+        IpNotAllowed = "ip_not_allowed",
         /// The key lacks a scope that the request needs.
         InsufficientScope = "insufficient_scope",
         /// The request was over a rate limit.

@@ -8,7 +8,8 @@ use super::{
 text_enum! {
     /// The reason why a key is refused.
     ///
-    /// Responses of the gate do not distinguish the first five reasons. Logs and metrics do.
+    /// Responses of the gate do not distinguish the reasons from `Malformed` to `Disabled`, and
+    /// `IpNotAllowed`. Logs and metrics do.
     pub enum Denial [non_exhaustive] {
         /// The text is not a well-formed API key.
         Malformed = "malformed",
@@ -22,6 +23,8 @@ text_enum! {
         Disabled = "disabled",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "account_suspended",
+        /// The key is accepted, but not from the address of the request.
+        IpNotAllowed = "ip_not_allowed",
         /// The key is accepted, but the request is over a rate limit.
         RateLimited = "rate_limited",
         /// The key could not be looked up, so there is no verdict.
@@ -44,6 +47,8 @@ text_enum! {
         Disabled = "DISABLED",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "ACCOUNT_SUSPENDED",
+        /// The key and its account allow other addresses only, or the address is not known.
+        IpNotAllowed = "IP_NOT_ALLOWED",
         /// The key lacks a scope that the verification requires.
         InsufficientScope = "INSUFFICIENT_SCOPE",
         /// The call is over a rate limit of the key, of its account or of the tenant.
@@ -70,6 +75,7 @@ impl TryFrom<Denial> for VerificationCode {
             Denial::Expired => Ok(Self::Expired),
             Denial::Disabled => Ok(Self::Disabled),
             Denial::AccountSuspended => Ok(Self::AccountSuspended),
+            Denial::IpNotAllowed => Ok(Self::IpNotAllowed),
             Denial::RateLimited => Ok(Self::RateLimited),
             Denial::Unavailable => Err(NoVerdict),
         }
@@ -90,6 +96,7 @@ impl VerificationCode {
             Self::Expired => GateDecision::Denied(Denial::Expired),
             Self::Disabled => GateDecision::Denied(Denial::Disabled),
             Self::AccountSuspended => GateDecision::Denied(Denial::AccountSuspended),
+            Self::IpNotAllowed => GateDecision::Denied(Denial::IpNotAllowed),
             Self::InsufficientScope => GateDecision::InsufficientScope,
             Self::RateLimited => GateDecision::Denied(Denial::RateLimited),
         }
@@ -107,6 +114,7 @@ impl VerificationCode {
             | Self::Expired
             | Self::Disabled
             | Self::AccountSuspended
+            | Self::IpNotAllowed
             | Self::InsufficientScope
             | Self::RateLimited => self.decision().reason().unwrap_or("valid"),
         }
@@ -157,6 +165,7 @@ impl GateDecision {
                 | Denial::Expired
                 | Denial::Disabled
                 | Denial::AccountSuspended
+                | Denial::IpNotAllowed
                 | Denial::RateLimited
                 | Denial::Unavailable,
             )
@@ -177,6 +186,7 @@ impl GateDecision {
             Self::Denied(Denial::Expired) => Some(UsageOutcome::Expired),
             Self::Denied(Denial::Disabled) => Some(UsageOutcome::Disabled),
             Self::Denied(Denial::AccountSuspended) => Some(UsageOutcome::AccountSuspended),
+            Self::Denied(Denial::IpNotAllowed) => Some(UsageOutcome::IpNotAllowed),
             Self::Denied(Denial::RateLimited) => Some(UsageOutcome::RateLimited),
             Self::Denied(Denial::Malformed | Denial::NotFound | Denial::Unavailable)
             | Self::Missing

@@ -39,6 +39,7 @@ impl StoreLookup {
                 verification.scopes,
             )
             .expiring(verification.expires_at)
+            .allowed_from(verification.allowed_ips)
             .limited(limits.map(|limits| limits as Arc<dyn KeyLimits>)),
         );
         match verification.verdict {

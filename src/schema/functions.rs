@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "4f696c03c299cef520f2920b06d05d05fbf427e19b81d9a41a3d1f5db7ce8ae4";
+const DIGEST: &str = "37ad20a29f10861fc4ca7bf06048a02f5e04bd5e591e45ea0f2dd0be10004b27";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

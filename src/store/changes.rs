@@ -32,7 +32,7 @@ text_enum! {
     pub(super) enum ChangeKind {
         /// API keys.
         Keys = "keys",
-        /// The status of an account, and with it its live API keys and dashboard sessions.
+        /// An account, and with it its live API keys and dashboard sessions.
         Account = "account",
         /// An admin key, and with it the links that it created and their sessions.
         AdminKey = "admin_key",

@@ -38,6 +38,7 @@ mod rate_limits;
 mod readiness;
 mod scope_sets;
 mod servers;
+mod stored_allowed_ips;
 mod stored_limits;
 mod tenant_directory;
 mod tls;
@@ -49,7 +50,10 @@ mod url_parameters;
 mod window_tag;
 
 pub use accounts::admin_keys::{AdminKey, AdminVerification};
-pub use accounts::{account::Account, handle::AccountHandle};
+pub use accounts::{
+    account::{Account, AccountChange},
+    handle::AccountHandle,
+};
 pub use acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke, AcknowledgedTail};
 pub use audit::{AuditEvent, AuditFilter};
 pub use changes::{Affected, ChangeId};

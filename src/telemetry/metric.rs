@@ -70,6 +70,7 @@ pub const METRICS: &[Metric] = &[
                     "expired",
                     "disabled",
                     "account_suspended",
+                    "ip_not_allowed",
                     "rate_limited",
                     "unavailable",
                     "insufficient_scope",

@@ -3,6 +3,7 @@
 //! program.
 
 mod accounts;
+mod allowed_ips;
 mod audit;
 mod bad_input;
 mod batches;

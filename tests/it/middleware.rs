@@ -21,6 +21,8 @@ use tollgate::{
     },
     domain::{
         account::{AccountFormat, ExternalId},
+        address_set::AddressSet,
+        allowed_ips::{AllowedIps, parse_network},
         rate_limit::Cost,
         scope::ScopeSet,
         tenant::{Environment, Slug},
@@ -328,6 +330,30 @@ async fn verifier_receives_the_key_the_tenant_the_scope_the_cost_and_the_client_
             client,
         };
         assert_eq!(recorded, Some(expected));
+    }
+}
+
+/// The gate compares the address for every verifier, as it compares the scope.
+#[tokio::test]
+async fn gate_refuses_a_restricted_key_from_another_or_an_unknown_address() {
+    let network = parse_network("203.0.113.0/24").expect("the network is valid");
+    let list = AllowedIps::new(vec![network]).expect("the list is valid");
+    let parts = PrincipalParts::clone(&principal()).allowed_from(Some(AddressSet::of(&list)));
+    let (layer, _) = gate(Ok(Principal::new(parts)));
+    for (address, status) in [
+        (Some("203.0.113.7"), StatusCode::OK),
+        (Some("::ffff:203.0.113.7"), StatusCode::OK),
+        (Some("198.51.100.7"), StatusCode::UNAUTHORIZED),
+        (None, StatusCode::UNAUTHORIZED),
+    ] {
+        let mut request = request(Some(KEY));
+        if let Some(address) = address {
+            let address = address.parse().expect("the address is valid");
+            request.extensions_mut().insert(ClientAddress(address));
+        }
+        let response = layer.layer(RequiresReady::default()).oneshot(request).await;
+        let response = response.expect("the service is infallible");
+        assert_eq!(response.status(), status, "{address:?}");
     }
 }
 

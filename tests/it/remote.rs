@@ -20,7 +20,10 @@ use axum::{
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Presented, RemoteSettings, RemoteVerifier},
+    auth::{
+        ApiKeyLayer, ClientAddress, Denial, Denied, KeyVerifier, Presented, RemoteSettings,
+        RemoteVerifier,
+    },
     domain::{
         api_key::KeyText,
         rate_limit::Cost,
@@ -85,13 +88,27 @@ async fn status_at(
     status
 }
 
-/// Sends a request with the key to a service behind the gate.
+/// Sends a request with the key to a service behind the gate, which does not know the address of
+/// the client.
 async fn respond(gate: &ApiKeyLayer<RemoteVerifier>, key: &str) -> Response<Body> {
+    respond_to(gate, key, None).await
+}
+
+/// Sends a request with the key to a service behind the gate, as a client at this address.
+async fn respond_to(
+    gate: &ApiKeyLayer<RemoteVerifier>,
+    key: &str,
+    address: Option<&str>,
+) -> Response<Body> {
     let inner = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert("x-api-key", key.parse().expect("the header value is valid"));
+    if let Some(address) = address {
+        let address = ClientAddress(address.parse().expect("the address is valid"));
+        request.extensions_mut().insert(address);
+    }
     gate.layer(inner).oneshot(request).await.expect("the service is infallible")
 }
 
@@ -206,6 +223,32 @@ async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
         (ADMIN_KEY.to_owned(), 503),
     ] {
         assert_eq!(status(&verifier(service.address, &admin_key), &key.text).await, expected);
+    }
+    stop(service);
+}
+
+#[tokio::test]
+async fn remote_gate_sends_the_address_of_its_client() {
+    let data_dir = DataDir::new("remote-address");
+    let service = data_dir.start(&["demo"]);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let settings = json!({"name": "a", "allowed_ips": ["203.0.113.0/24", "2001:db8::/48"]});
+    let key = new_key(&service, &admin_key, WALLET, settings);
+    let verifier = verifier(service.address, &admin_key);
+    let tenant = "tronagg".parse().expect("the slug is valid");
+    let gate = ApiKeyLayer::shared(verifier, tenant, Environment::Live);
+    for (address, status) in [
+        (Some("203.0.113.7"), 200),
+        (Some("::ffff:203.0.113.7"), 200),
+        (Some("2001:db8::7"), 200),
+        (Some("198.51.100.7"), 401),
+        (Some("::ffff:198.51.100.7"), 401),
+        // The remote service itself connects from 127.0.0.1.
+        (Some("127.0.0.1"), 401),
+        (None, 401),
+    ] {
+        let response = respond_to(&gate, &key.text, address).await;
+        assert_eq!(response.status(), status, "{address:?}");
     }
     stop(service);
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinHandle};
 use tollgate::{
     http::{ServerLimits, TrustedProxies},
@@ -9,7 +10,7 @@ use tollgate::{
 };
 
 use crate::harness::{
-    App, Call,
+    App, Call, WALLET,
     app::NewKey,
     eventually,
     listener::{Listening, RawClient, exchange, listen, listen_behind},
@@ -216,6 +217,32 @@ async fn client_address_is_taken_from_trusted_proxies_only() {
     let trusting_none = listen(&app, Limits::default(), ServerLimits::default()).await;
     let address = audited_address(&app, &trusting_none, "no-setting", &["203.0.113.9"]).await;
     assert_eq!(address, "127.0.0.1");
+}
+
+#[tokio::test]
+async fn networks_of_a_key_are_compared_with_the_address_that_a_trusted_proxy_reports() {
+    let app = App::start().await;
+    app.wallet("0").await;
+    let settings = json!({"name": "a", "allowed_ips": ["203.0.113.0/24"]});
+    let key = app.key_with(&app.tronagg, WALLET, settings).await;
+    let proxies = TrustedProxies::parse("127.0.0.1").expect("the networks are valid");
+    let trusting = listen_behind(proxies, &app, Limits::default(), ServerLimits::default()).await;
+    let trusting_none = listen(&app, Limits::default(), ServerLimits::default()).await;
+    for (server, forwarded, status) in [
+        (&trusting, "203.0.113.9", 200),
+        (&trusting, "198.51.100.1, 203.0.113.9", 200),
+        (&trusting, "203.0.113.9, 198.51.100.1", 401),
+        (&trusting, "203.0.113.9, unknown", 401),
+        (&trusting_none, "203.0.113.9", 401),
+    ] {
+        let request = format!(
+            "GET /v1/authorize/tronagg/live HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\
+             X-Forwarded-For: {forwarded}\r\nConnection: close\r\n\r\n",
+            key.text
+        );
+        let answer = exchange(server.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{forwarded}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -294,7 +294,7 @@ async fn usage_response_lists_every_hour_or_day_of_the_range() {
             "total": 4,
             "outcomes": {
                 "valid": 3, "revoked": 1, "expired": 0, "disabled": 0, "account_suspended": 0,
-                "insufficient_scope": 0, "rate_limited": 0,
+                "ip_not_allowed": 0, "insufficient_scope": 0, "rate_limited": 0,
             },
         });
         assert_eq!(hours.data()[1], second);

@@ -196,6 +196,7 @@ pub(super) fn read_verdict(
         (false, VerificationCode::Expired) => Denial::Expired,
         (false, VerificationCode::Disabled) => Denial::Disabled,
         (false, VerificationCode::AccountSuspended) => Denial::AccountSuspended,
+        (false, VerificationCode::IpNotAllowed) => Denial::IpNotAllowed,
         (false, VerificationCode::RateLimited) => {
             let principal = RecognisedKey::read(body).map_err(Failure::Unreadable)?;
             let limited = Refusal::read(body).map_err(Failure::Unreadable)?;
@@ -298,6 +299,7 @@ mod tests {
             ("EXPIRED", Denial::Expired),
             ("DISABLED", Denial::Disabled),
             ("ACCOUNT_SUSPENDED", Denial::AccountSuspended),
+            ("IP_NOT_ALLOWED", Denial::IpNotAllowed),
         ] {
             let named = read(&response_with(code)).expect("a verdict");
             assert_eq!(named, Err(Denied::of(principal(), reason)));

@@ -149,6 +149,9 @@ impl RemoteVerifier {
         if let Some(cost) = presented.cost.filter(|cost| *cost != Cost::ONE) {
             body["cost"] = cost.get().into();
         }
+        if let Some(client) = presented.client {
+            body["client_ip"] = client.to_string().into();
+        }
         let body = body.to_string();
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;

@@ -1,5 +1,7 @@
 //! The form that creates or changes a key.
 
+use std::net::IpAddr;
+
 use askama::Template;
 
 use super::{frame::Frame, key_views::KeyHead};
@@ -58,12 +60,18 @@ pub struct KeyFields {
     pub limit_amount: Field,
     pub limit_period: Vec<Choice>,
     pub limit_period_error: Option<String>,
+    /// The networks from which the key may be used, one in each line, or empty.
+    pub networks: Field,
+    /// The address of the browser. `None` if it is unknown.
+    pub own_address: Option<String>,
+    /// Whether the form adds the address of the browser to the networks.
+    pub adds_own_address: bool,
 }
 
 impl KeyFields {
     /// Returns the fields with the input of a form. `keep` is the label of the choice that keeps
-    /// the current expiry.
-    pub fn new(form: &Form, now: Timestamp, keep: Option<&str>) -> Self {
+    /// the current expiry. `address` is the address of the browser.
+    pub fn new(form: &Form, now: Timestamp, keep: Option<&str>, address: Option<IpAddr>) -> Self {
         Self {
             name: form.field("name"),
             access: form.text("access").to_owned(),
@@ -80,6 +88,9 @@ impl KeyFields {
             limit_amount: form.field("limit_amount"),
             limit_period: period_choices(form.text("limit_period")),
             limit_period_error: form.error("limit_period"),
+            networks: form.field("allowed_ips"),
+            own_address: address.map(|address| address.to_canonical().to_string()),
+            adds_own_address: form.has("own_address"),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+use crate::domain::allowed_ips::parse_any_network;
+
 /// Maximum number of entries to read. No real request goes through more proxies than this.
 const MAX_ENTRIES: usize = 32;
 
@@ -20,7 +22,7 @@ impl TrustedProxies {
     /// Parses a comma-separated list of addresses and networks, such as `127.0.0.1,fd00::/8`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let networks = text.split(',').map(|network| read_network(network.trim()));
+        let networks = text.split(',').map(|network| parse_any_network(network.trim()));
         networks.collect::<Option<_>>().map(Self)
     }
 
@@ -46,21 +48,6 @@ impl TrustedProxies {
         }
         client
     }
-}
-
-/// Parses an address, or a network such as `10.0.0.0/8`. Both may be IPv4-mapped IPv6.
-fn read_network(text: &str) -> Option<IpNet> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(address.to_canonical().into());
-    }
-    let network: IpNet = text.parse().ok()?;
-    if let IpNet::V6(mapped) = network
-        && let Some(address) = mapped.addr().to_ipv4_mapped()
-    {
-        let length = mapped.prefix_len().checked_sub(96)?;
-        return IpNet::new(address.into(), length).ok();
-    }
-    Some(network)
 }
 
 /// Parses an address. It may have a port, and an IPv6 address may have brackets.

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
@@ -6,6 +6,7 @@ use super::handle::AccountHandle;
 use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
+        allowed_ips::AllowedIps,
         audit::{AuditAction, Origin},
         rate_limit::RateLimits,
         tenant::Tenant,
@@ -18,6 +19,7 @@ use crate::{
         clock::{now, stored_time},
         connection::Connection,
         external_ids::stored_account,
+        stored_allowed_ips::{allowed_ips_to_store, stored_allowed_ips},
         stored_limits::{limits_to_store, stored_limits},
         transaction::Tx,
         turns::hurry,
@@ -41,7 +43,20 @@ pub struct Account {
     /// The rate limits of all keys of the account together. `None` means that only the tenant's
     /// defaults apply.
     pub rate_limits: Option<RateLimits>,
+    /// The networks from which the keys of the account may be used. `None` means any address.
+    pub allowed_ips: Option<AllowedIps>,
     pub created_at: Timestamp,
+}
+
+/// A change to some settings of an account. A field that is `None` leaves the setting unchanged.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AccountChange {
+    /// The new rate limits, which replace all old ones. `Some(None)` removes them, so that only the
+    /// tenant's defaults apply.
+    pub rate_limits: Option<Option<RateLimits>>,
+    /// The new networks, which replace all old ones. `Some(None)` removes them, so that the keys
+    /// may be used from any address.
+    pub allowed_ips: Option<Option<AllowedIps>>,
 }
 
 /// An account whose row is locked until the transaction ends.
@@ -57,7 +72,8 @@ struct AccountRow {
     status: String,
     balance: i64,
     held: i64,
-    rate_limits: Option<serde_json::Value>,
+    rate_limits: Option<Value>,
+    allowed_ips: Option<Vec<String>>,
     created_at: OffsetDateTime,
 }
 
@@ -69,12 +85,41 @@ macro_rules! select_accounts {
             "SELECT /* " + $name
             + r#" */
                         external_id, status, balance, ledger_held(account_id, held) AS "held!",
-                        rate_limits, created_at
+                        rate_limits, allowed_ips::text[] AS allowed_ips, created_at
                  FROM accounts "#
             + $rest,
             $($argument),*
         )
     };
+}
+
+impl Account {
+    /// Returns the settings that differ in `new`, as the audit event of a change shows them.
+    fn differences(&self, new: &Self) -> Map<String, Value> {
+        let settings = |account: &Self| {
+            [
+                ("rate_limits", json!(account.rate_limits.as_ref().map(RateLimits::to_value))),
+                ("allowed_ips", json!(account.allowed_ips)),
+            ]
+        };
+        let pairs = settings(self).into_iter().zip(settings(new));
+        pairs
+            .filter(|((_, from), (_, to))| from != to)
+            .map(|((name, from), (_, to))| (name.to_owned(), json!({"from": from, "to": to})))
+            .collect()
+    }
+}
+
+impl AccountChange {
+    /// Returns the account after this change.
+    fn applied_to(&self, old: &Account) -> Account {
+        let Self { rate_limits, allowed_ips } = self.clone();
+        Account {
+            rate_limits: rate_limits.unwrap_or_else(|| old.rate_limits.clone()),
+            allowed_ips: allowed_ips.unwrap_or_else(|| old.allowed_ips.clone()),
+            ..old.clone()
+        }
+    }
 }
 
 impl AccountRow {
@@ -87,6 +132,7 @@ impl AccountRow {
             balance: self.balance,
             held: self.held,
             rate_limits: stored_limits("accounts.rate_limits", self.rate_limits.as_ref())?,
+            allowed_ips: stored_allowed_ips("accounts.allowed_ips", self.allowed_ips.as_deref())?,
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
@@ -192,35 +238,49 @@ impl AccountHandle<'_> {
         Ok(stored)
     }
 
-    /// Replaces the rate limits of the account. `None` removes them, so that only the tenant's
-    /// defaults apply. If the account already has these limits, the call records no event.
+    /// Changes the settings of the account. If the account already has them, the call records no
+    /// event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
-    pub async fn change_rate_limits(
-        &self,
-        rate_limits: Option<RateLimits>,
-    ) -> Result<Account, StoreError> {
-        let _timer = self.store.timer("change_account_rate_limits");
+    pub async fn change(&self, change: &AccountChange) -> Result<Account, StoreError> {
+        let _timer = self.store.timer("change_account");
         let (mut tx, _) = self.begin().await?;
         let old = select(&mut tx, self.tenant, self.id).await?;
-        if old.rate_limits != rate_limits {
+        let new = change.applied_to(&old);
+        let detail = old.differences(&new);
+        if !detail.is_empty() {
             let at = now(&mut tx).await?;
-            sqlx::query!(
-                "UPDATE /* accounts.change_rate_limits */
-                        accounts SET rate_limits = $2::text::jsonb WHERE account_id = $1",
-                self.id.uuid(),
-                limits_to_store(rate_limits.as_ref()),
-            )
-            .execute(&mut *tx)
-            .await?;
-            let [from, to] = [&old.rate_limits, &rate_limits]
-                .map(|limits| limits.as_ref().map(RateLimits::to_value));
-            let detail = json!({"rate_limits": {"from": from, "to": to}});
-            self.record(&mut tx, AuditAction::AccountChange, None, detail, at).await?;
+            // A column that keeps its value is not written, so that its triggers do not run.
+            if old.rate_limits != new.rate_limits {
+                sqlx::query!(
+                    "UPDATE /* accounts.change_rate_limits */
+                            accounts SET rate_limits = $2::text::jsonb WHERE account_id = $1",
+                    self.id.uuid(),
+                    limits_to_store(new.rate_limits.as_ref()),
+                )
+                .execute(&mut *tx)
+                .await?;
+            }
+            if old.allowed_ips != new.allowed_ips {
+                let networks = allowed_ips_to_store(new.allowed_ips.as_ref());
+                sqlx::query!(
+                    "UPDATE /* accounts.change_allowed_ips */
+                            accounts SET allowed_ips = $2::text[]::cidr[] WHERE account_id = $1",
+                    self.id.uuid(),
+                    networks.as_deref(),
+                )
+                .execute(&mut *tx)
+                .await?;
+            }
+            self.record(&mut tx, AuditAction::AccountChange, None, detail.into(), at).await?;
         }
-        // This announces the change even if the limits have not changed, because an earlier call
-        // may have failed after its commit, and the client then repeats it.
-        self.commit_change(tx, ChangeKind::Limits).await?;
-        Ok(Account { rate_limits, ..old })
+        // This announces the change even if no setting has changed, because an earlier call may
+        // have failed after its commit, and the client then repeats it.
+        let kind = match change.allowed_ips {
+            Some(_) => ChangeKind::Account,
+            None => ChangeKind::Limits,
+        };
+        self.commit_change(tx, kind).await?;
+        Ok(new)
     }
 
     /// Announces a change to the account and commits it. Returns when every node has applied it.

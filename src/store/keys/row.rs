@@ -20,6 +20,7 @@ use crate::{
         clock::stored_time,
         connection::Connection,
         scope_sets::stored_scopes,
+        stored_allowed_ips::{allowed_ips_to_store, stored_allowed_ips},
         stored_limits::{
             limits_to_store, owner_limits_to_store, stored_limits, stored_owner_limits,
         },
@@ -54,6 +55,7 @@ pub(super) struct KeyRow {
     pub spend_period: Option<String>,
     pub rate_limits: Option<serde_json::Value>,
     pub owner_rate_limits: Option<serde_json::Value>,
+    pub allowed_ips: Option<Vec<String>>,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
     pub last_used_at: Option<OffsetDateTime>,
@@ -75,7 +77,8 @@ macro_rules! select_keys {
             "SELECT /* " + $name
             + r#" */
                         k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit, k.spend_period,
-                        k.rate_limits, k.owner_rate_limits, k.enabled, k.created_at,
+                        k.rate_limits, k.owner_rate_limits, k.allowed_ips::text[] AS allowed_ips,
+                        k.enabled, k.created_at,
                         u.last_used_at AS "last_used_at?", k.expires_at, k.revoked_at, k.revoked_reason,
                         k.rotated_from, k.rotated_to,
                         statement_timestamp() AS "now!"
@@ -103,6 +106,10 @@ impl KeyRow {
                 spend_limit: stored_limit(self.spend_limit, self.spend_period.as_deref())?,
                 rate_limits: stored_limits("api_keys.rate_limits", self.rate_limits.as_ref())?,
                 owner_limits: stored_owner_limits(self.owner_rate_limits.as_ref())?,
+                allowed_ips: stored_allowed_ips(
+                    "api_keys.allowed_ips",
+                    self.allowed_ips.as_deref(),
+                )?,
                 metadata: Metadata::from_stored(self.metadata),
             },
             created_at: time(self.created_at)?,
@@ -152,13 +159,16 @@ pub(super) async fn insert(
     key: &ApiKey,
 ) -> Result<(), StoreError> {
     let (hash, settings) = (text.hash(), &key.settings);
+    let networks = allowed_ips_to_store(settings.allowed_ips.as_ref());
     sqlx::query!(
         "INSERT /* keys.insert */
                 INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata,
                                enabled, created_at, expires_at, rotated_from, spends_as,
-                               spend_limit, spend_period, rate_limits, owner_rate_limits)
+                               spend_limit, spend_period, rate_limits, owner_rate_limits,
+                               allowed_ips)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12,
-                coalesce(old.spends_as, old.key_id), $13, $14, $15::text::jsonb, $16::text::jsonb
+                coalesce(old.spends_as, old.key_id), $13, $14, $15::text::jsonb, $16::text::jsonb,
+                $17::text[]::cidr[]
          FROM (VALUES ($12::uuid)) AS new (rotated_from)
          LEFT JOIN api_keys old ON old.account_id = $1 AND old.key_id = new.rotated_from",
         account_id.uuid(),
@@ -177,6 +187,7 @@ pub(super) async fn insert(
         settings.spend_limit.map(|limit| limit.period.as_str()),
         limits_to_store(settings.rate_limits.as_ref()),
         owner_limits_to_store(&settings.owner_limits),
+        networks.as_deref(),
     )
     .execute(connection)
     .await?;
@@ -190,11 +201,13 @@ pub(super) async fn update(
     key_id: KeyId,
     settings: &KeySettings,
 ) -> Result<(), StoreError> {
+    let networks = allowed_ips_to_store(settings.allowed_ips.as_ref());
     sqlx::query!(
         "UPDATE /* keys.update */
                 api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
                              metadata = $7::text::json, spend_limit = $8, spend_period = $9,
-                             rate_limits = $10::text::jsonb, owner_rate_limits = $11::text::jsonb
+                             rate_limits = $10::text::jsonb, owner_rate_limits = $11::text::jsonb,
+                             allowed_ips = $12::text[]::cidr[]
          WHERE account_id = $1 AND key_id = $2",
         account_id.uuid(),
         key_id.uuid(),
@@ -207,6 +220,7 @@ pub(super) async fn update(
         settings.spend_limit.map(|limit| limit.period.as_str()),
         limits_to_store(settings.rate_limits.as_ref()),
         owner_limits_to_store(&settings.owner_limits),
+        networks.as_deref(),
     )
     .execute(connection)
     .await?;

@@ -4,6 +4,7 @@ use super::row::select;
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
+        address_set::AddressSet,
         api_key::KeyHash,
         id::{KeyId, TenantId},
         scope::ScopeSet,
@@ -15,7 +16,7 @@ use crate::{
     store::{
         Account, ApiKey, LimitGenerations, LimitSet, Refusal, Store, StoreError,
         accounts::account::stored_status, clock::stored_time, external_ids::stored_account,
-        stored_limits::stored_limits,
+        stored_allowed_ips::stored_allowed_ips, stored_limits::stored_limits,
     },
 };
 
@@ -26,6 +27,8 @@ pub struct Verification {
     pub key_id: KeyId,
     pub scopes: ScopeSet,
     pub expires_at: Option<Timestamp>,
+    /// The addresses that the lists of the key and of its account allow. `None` means any address.
+    pub allowed_ips: Option<AddressSet>,
     pub limits: VerifiedLimits,
     /// Whether the key is accepted, by the database's clock when the key was read.
     pub verdict: Result<(), Denial>,
@@ -91,11 +94,22 @@ impl Store {
             enabled: row.enabled,
             account: stored_status(&row.status)?,
         };
+        let lists = [
+            ("api_keys.allowed_ips", &row.key_allowed_ips),
+            ("accounts.allowed_ips", &row.account_allowed_ips),
+        ];
+        let mut allowed_ips: Option<AddressSet> = None;
+        for (column, list) in lists {
+            let Some(list) = stored_allowed_ips(column, list.as_deref())? else { continue };
+            let set = AddressSet::of(&list);
+            allowed_ips = Some(allowed_ips.map_or(set.clone(), |other| other.intersection(&set)));
+        }
         Ok(KeyRead::Found(Verification {
             account: stored_account(&row.external_id)?,
             key_id: KeyId::from_uuid(row.key_id),
             scopes: self.scope_sets.get(&row.scopes)?,
             expires_at,
+            allowed_ips,
             limits: VerifiedLimits {
                 tenant: tenant.id,
                 account: row.account_id,
@@ -135,7 +149,8 @@ impl Store {
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at, a.rate_limits, clock_timestamp() AS "now!",
+                              a.created_at, a.rate_limits, a.allowed_ips::text[] AS allowed_ips,
+                              clock_timestamp() AS "now!",
                               CASE WHEN $3::bigint IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
                                   (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
@@ -161,6 +176,7 @@ impl Store {
             balance: row.balance,
             held: row.held,
             rate_limits: stored_limits("accounts.rate_limits", row.rate_limits.as_ref())?,
+            allowed_ips: stored_allowed_ips("accounts.allowed_ips", row.allowed_ips.as_deref())?,
             created_at: stored_time("accounts.created_at", row.created_at)?,
         };
         let now = stored_time("clock_timestamp()", row.now)?;

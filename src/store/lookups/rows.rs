@@ -38,6 +38,8 @@ pub(in crate::store) struct KeyAndAccount {
     pub status: String,
     /// The first key of the chain of rotations.
     pub chain: Uuid,
+    pub key_allowed_ips: Option<Vec<String>>,
+    pub account_allowed_ips: Option<Vec<String>>,
     pub limits: StoredLimits,
     pub generations: LimitGenerations,
     /// The time by the database's clock when the row was read.
@@ -61,6 +63,8 @@ impl Row for KeyAndAccount {
                       k.expires_at AS "expires_at?", k.revoked_at AS "revoked_at?",
                       a.account_id AS "account_id?", a.external_id AS "external_id?",
                       a.status AS "status?", coalesce(k.spends_as, k.key_id) AS "chain?",
+                      k.allowed_ips::text[] AS key_allowed_ips,
+                      a.allowed_ips::text[] AS account_allowed_ips,
                       k.rate_limits::text AS key_limits, k.owner_rate_limits::text AS owner_limits,
                       a.rate_limits::text AS account_limits,
                       nullif(t.rate_limits, '[]')::text AS tenant_limits,
@@ -89,6 +93,8 @@ impl Row for KeyAndAccount {
             external_id: row.external_id?,
             status: row.status?,
             chain: row.chain?,
+            key_allowed_ips: row.key_allowed_ips,
+            account_allowed_ips: row.account_allowed_ips,
             limits: StoredLimits {
                 key: row.key_limits,
                 owner: row.owner_limits,

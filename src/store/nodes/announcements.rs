@@ -119,7 +119,7 @@ impl Store {
         self.changes.announce(connection, tenant, kind, tags).await
     }
 
-    /// Announces a change to an account's status or rate limits, which affects all its live keys.
+    /// Announces a change to an account that affects all its live keys.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut Connection,

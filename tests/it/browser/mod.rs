@@ -4,6 +4,7 @@
 //! `scripts/ensure-chromium.sh` and `scripts/ensure-axe.sh` install what these tests need. The
 //! tests save screenshots to `target/screenshots/`.
 
+mod allowed_ips;
 mod book;
 mod compromised;
 mod driver;

@@ -1,6 +1,7 @@
 //! Tests that use the dashboard over HTTP, through all layers. They cover sign-in and sessions, the
 //! headers of every response, forged and invalid forms, and the isolation of accounts.
 
+mod allowed_ips;
 mod announced_ends;
 mod audit;
 mod compromise;

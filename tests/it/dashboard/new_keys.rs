@@ -329,7 +329,8 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
     refused.says(
         "This key changed while you were editing it. Current settings: name “<theirs>”; access: \
-         Read-only; expires: never; spend limit: 2 TRX per day (UTC). Save again to overwrite them.",
+         Read-only; expires: never; spend limit: 2 TRX per day (UTC); allowed networks: any \
+         address. Save again to overwrite them.",
     );
     assert!(refused.source.contains("value=\"mine\""), "{refused:?}");
     assert_eq!(keys(&site).await[0]["name"], "<theirs>");

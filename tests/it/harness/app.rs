@@ -32,6 +32,9 @@ use tower::ServiceExt as _;
 
 use super::{Answer, Call, WALLET, cluster, eventually};
 
+/// The address from which [`App::send`] sends requests.
+pub const CLIENT: &str = "192.0.2.7";
+
 pub struct App {
     pub router: Router,
     pub store: Arc<Store>,
@@ -107,8 +110,23 @@ impl App {
 
     /// Sends a request with any kind of body, such as a body that never ends.
     pub async fn send_request(&self, mut request: Request<Body>) -> Answer {
-        let address = ClientAddress("192.0.2.7".parse().expect("the address is valid"));
-        request.extensions_mut().insert(address);
+        request.extensions_mut().insert(client_address(CLIENT));
+        self.respond(request).await
+    }
+
+    /// Sends a request of a client at this address.
+    pub async fn send_from(&self, address: &str, call: Call) -> Answer {
+        let mut request = call.into_request();
+        request.extensions_mut().insert(client_address(address));
+        self.respond(request).await
+    }
+
+    /// Sends a request of a client whose address the service does not know.
+    pub async fn send_without_address(&self, call: Call) -> Answer {
+        self.respond(call.into_request()).await
+    }
+
+    async fn respond(&self, request: Request<Body>) -> Answer {
         let response =
             self.router.clone().oneshot(request).await.expect("the router is infallible");
         let (parts, body) = response.into_parts();
@@ -322,4 +340,8 @@ impl TestTenant {
             .expect("the store creates the row");
         key.expose().to_owned()
     }
+}
+
+fn client_address(text: &str) -> ClientAddress {
+    ClientAddress(text.parse().expect("the address is valid"))
 }

@@ -62,7 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("askama", &["dashboard", "web"]),
     ("axum", &["auth", "dashboard", "http", "telemetry", "cli", "web"]),
     ("form_urlencoded", &["web"]),
-    ("ipnet", &["http"]),
+    ("ipnet", &["domain", "http"]),
     ("k256", &["domain"]),
     ("rust_embed", &["dashboard", "http", "schema"]),
     ("sha3", &["domain"]),

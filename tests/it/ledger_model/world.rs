@@ -221,6 +221,7 @@ impl World {
                     spend_limit: None,
                     rate_limits: None,
                     owner_limits: OwnerLimits::default(),
+                    allowed_ips: None,
                 };
                 let made = store.account(tenant, name, &origin).create_api_key(&text, &new).await;
                 keys.push(answer(made)?.id);

@@ -83,6 +83,10 @@ enum Change {
     Suspend,
     /// Lowers the rate limit of the key to one call per window, which is used up.
     Lower,
+    /// Removes the clients' network from the networks of the key.
+    RestrictKey,
+    /// Removes the clients' network from the networks of the account.
+    RestrictAccount,
 }
 
 impl World {
@@ -246,11 +250,9 @@ impl World {
     async fn make_one_change(&self, account: &mut Account, random: &mut StdRng) {
         let index = random.random_range(0..account.keys.len());
         let key = Arc::clone(&account.keys[index]);
-        let change =
-            [Change::Revoke, Change::Disable, Change::Reduce, Change::Suspend, Change::Lower]
-                [random.random_range(0..5)];
+        let change = Change::ALL[random.random_range(0..Change::ALL.len())];
         let keys = match change {
-            Change::Suspend => account.keys.clone(),
+            Change::Suspend | Change::RestrictAccount => account.keys.clone(),
             _ => vec![Arc::clone(&key)],
         };
         let (method, path, body, undo) = change.request(account, &key);
@@ -396,11 +398,24 @@ impl Account {
 }
 
 impl Change {
+    const ALL: [Self; 7] = [
+        Self::Revoke,
+        Self::Disable,
+        Self::Reduce,
+        Self::Suspend,
+        Self::Lower,
+        Self::RestrictKey,
+        Self::RestrictAccount,
+    ];
+
     /// Returns the request for the change, and the body of the request that undoes it. A permanent
     /// change has no such body.
     fn request(self, account: &Account, key: &Key) -> (Method, String, Value, Option<Value>) {
         let of_account = account.path();
         let of_key = format!("{of_account}/keys/{}", key.id);
+        // The clients connect from 127.0.0.1.
+        let elsewhere = json!({"allowed_ips": ["198.51.100.0/24"]});
+        let everywhere = json!({"allowed_ips": ["127.0.0.0/8", "198.51.100.0/24"]});
         match self {
             Self::Revoke => (Method::POST, format!("{of_key}/revoke"), json!({}), None),
             Self::Disable => {
@@ -415,6 +430,8 @@ impl Change {
                 let undo = Some(json!({"status": "active"}));
                 (Method::PATCH, of_account, json!({"status": "suspended"}), undo)
             }
+            Self::RestrictKey => (Method::PATCH, of_key, elsewhere, Some(everywhere)),
+            Self::RestrictAccount => (Method::PATCH, of_account, elsewhere, Some(everywhere)),
             Self::Lower => {
                 let undo = Some(json!({"rate_limits": limits(LIMIT.0)}));
                 (Method::PATCH, of_key, json!({"rate_limits": limits(1)}), undo)

@@ -9,11 +9,13 @@ use crate::{
     auth::Problem,
     domain::{
         account::{AccountStatus, ExternalId},
+        allowed_ips::AllowedIps,
         rate_limit::{LimitState, RateLimits},
         timestamp::Timestamp,
     },
     http::api::shared::{
         admin::Admin,
+        allowed_ips::allowed_ips,
         amounts::Balance,
         fields::{Fields, Patch, text},
         page::{List, Page},
@@ -23,7 +25,7 @@ use crate::{
         rate_limits::{RateLimitBody, patch_rate_limits},
     },
     state::AppState,
-    store,
+    store::{self, AccountChange},
 };
 
 /// An account of the tenant.
@@ -42,6 +44,10 @@ pub struct Account {
     /// if they could not be read.
     #[schema(required = true)]
     effective_rate_limits: Option<Vec<RateLimitState>>,
+    /// Networks from which Tollgate accepts the keys of the account. `null` if Tollgate accepts
+    /// them from any address.
+    #[schema(required = true)]
+    allowed_ips: Option<AllowedIps>,
     created_at: Timestamp,
 }
 
@@ -58,6 +64,7 @@ impl Account {
             balance: Balance::new(account.balance, account.held, &admin.tenant.policy.currency),
             rate_limits: account.rate_limits.as_ref().map(RateLimitBody::list),
             effective_rate_limits: limits.map(|limits| RateLimitState::list(limits, admin.now)),
+            allowed_ips: account.allowed_ips,
             created_at: account.created_at,
         }
     }
@@ -71,12 +78,17 @@ pub struct PutAccountRequest {
     /// defaults apply. If absent, an existing account keeps its rate limits.
     #[schema(value_type = Option<RateLimits>)]
     rate_limits: Patch<RateLimits>,
+    /// Replaces all networks of the account. `null` removes them, so that Tollgate accepts the keys
+    /// from any address. If absent, an existing account keeps its networks.
+    #[schema(value_type = Option<AllowedIps>)]
+    allowed_ips: Patch<AllowedIps>,
 }
 
 impl PutAccountRequest {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
         let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
-        fields.finish(Some(Self { rate_limits }))
+        let allowed_ips = fields.patch("allowed_ips", allowed_ips);
+        fields.finish(Some(Self { rate_limits, allowed_ips }))
     }
 }
 
@@ -89,20 +101,31 @@ pub struct PatchAccountRequest {
     /// defaults apply.
     #[schema(value_type = Option<RateLimits>)]
     rate_limits: Patch<RateLimits>,
+    /// Replaces all networks of the account. `null` removes them, so that Tollgate accepts the keys
+    /// from any address.
+    #[schema(value_type = Option<AllowedIps>)]
+    allowed_ips: Patch<AllowedIps>,
 }
 
 impl PatchAccountRequest {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
         let status = fields.change("status", text(str::parse));
         let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
-        fields.finish(Some(Self { status, rate_limits }))
+        let allowed_ips = fields.patch("allowed_ips", allowed_ips);
+        fields.finish(Some(Self { status, rate_limits, allowed_ips }))
     }
+}
+
+/// Returns the change to the settings. `None` if the request contains no setting.
+fn change(rate_limits: Patch<RateLimits>, allowed_ips: Patch<AllowedIps>) -> Option<AccountChange> {
+    let (rate_limits, allowed_ips) = (rate_limits.into_change(), allowed_ips.into_change());
+    let change = AccountChange { rate_limits, allowed_ips };
+    (change != AccountChange::default()).then_some(change)
 }
 
 /// Create an account
 ///
-/// Returns the account if it already exists. If the body contains `rate_limits`, an existing
-/// account gets them too.
+/// Returns the account if it already exists. An existing account gets the settings in the body too.
 #[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
     tag = "accounts",
     params(AccountPath),
@@ -121,8 +144,8 @@ pub async fn put(
     let request = PutAccountRequest::read(fields)?;
     let handle = admin.account(&state, &account);
     let (mut account, made) = handle.ensure().await?;
-    if let Some(rate_limits) = request.rate_limits.into_change() {
-        account = handle.change_rate_limits(rate_limits).await?;
+    if let Some(change) = change(request.rate_limits, request.allowed_ips) {
+        account = handle.change(&change).await?;
     }
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(after_change(&state, &admin, account).await)))
@@ -147,8 +170,8 @@ pub async fn get(
 
 /// Change an account
 ///
-/// Suspends or activates the account, or replaces its rate limits. An absent member keeps its
-/// value. Tollgate refuses all keys of a suspended account. Suspending an account also ends its
+/// Suspends or activates the account, or replaces its rate limits or its networks. An absent member
+/// keeps its value. Tollgate refuses all keys of a suspended account. Suspending an account also ends its
 /// dashboard sessions and invalidates its unused dashboard links.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
@@ -170,8 +193,8 @@ pub async fn patch(
         Some(status) => Some(handle.set_status(status).await?),
         None => None,
     };
-    let account = match (request.rate_limits.into_change(), with_status) {
-        (Some(rate_limits), _) => handle.change_rate_limits(rate_limits).await?,
+    let account = match (change(request.rate_limits, request.allowed_ips), with_status) {
+        (Some(change), _) => handle.change(&change).await?,
         (None, Some(account)) => account,
         (None, None) => state.store.find_account(&admin.tenant, &account).await?,
     };

@@ -15,6 +15,7 @@ use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
+        allowed_ips::AllowedIps,
         api_key::KeyText,
         id::KeyId,
         key_settings::{KeyChange, KeySettings},
@@ -29,6 +30,7 @@ use crate::{
     entropy,
     http::api::shared::{
         admin::Admin,
+        allowed_ips::allowed_ips,
         amounts::spend_limit,
         api_key::ApiKey,
         fields::{Fields, Patch, Wrong, boolean, integer, metadata, scopes, text},
@@ -87,6 +89,10 @@ pub struct CreateKeyRequest {
     /// Rate limits of the key. A limit replaces the tenant's default of the same name. If absent,
     /// only the tenant's defaults apply.
     rate_limits: Option<RateLimits>,
+    /// Networks from which Tollgate accepts the key. If the account has a list too, the client's
+    /// address must be in both lists. If absent, Tollgate accepts the key from any address that the
+    /// account allows.
+    allowed_ips: Option<AllowedIps>,
 }
 
 impl CreateKeyRequest {
@@ -102,6 +108,7 @@ impl CreateKeyRequest {
         let metadata = fields.optional("metadata", metadata);
         let spend_limit = fields.object("spend_limit", |limit| spend_limit(limit, tenant));
         let rate_limits = rate_limits(&mut fields, "rate_limits");
+        let allowed_ips = fields.optional("allowed_ips", allowed_ips);
         let request = name.map(|name| Self {
             name,
             scopes,
@@ -110,6 +117,7 @@ impl CreateKeyRequest {
             metadata,
             spend_limit,
             rate_limits,
+            allowed_ips,
         });
         fields.finish(request)
     }
@@ -125,6 +133,7 @@ impl CreateKeyRequest {
             spend_limit: self.spend_limit,
             rate_limits: self.rate_limits,
             owner_limits: OwnerLimits::default(),
+            allowed_ips: self.allowed_ips,
         }
     }
 }
@@ -151,6 +160,10 @@ pub struct PatchKeyRequest {
     /// apply.
     #[schema(value_type = Option<RateLimits>)]
     rate_limits: Patch<RateLimits>,
+    /// Replaces all networks of the key. `null` removes them, so that Tollgate accepts the key from
+    /// any address that the account allows.
+    #[schema(value_type = Option<AllowedIps>)]
+    allowed_ips: Patch<AllowedIps>,
 }
 
 impl PatchKeyRequest {
@@ -163,6 +176,7 @@ impl PatchKeyRequest {
             metadata: fields.patch("metadata", metadata),
             spend_limit: fields.patch_object("spend_limit", |limit| spend_limit(limit, tenant)),
             rate_limits: patch_rate_limits(&mut fields, "rate_limits"),
+            allowed_ips: fields.patch("allowed_ips", allowed_ips),
         };
         fields.finish(Some(request))
     }
@@ -179,6 +193,7 @@ impl From<PatchKeyRequest> for KeyChange {
             spend_limit: request.spend_limit.into_change(),
             rate_limits: request.rate_limits.into_change(),
             owner_limits: None,
+            allowed_ips: request.allowed_ips.into_change(),
         }
     }
 }

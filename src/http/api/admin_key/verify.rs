@@ -1,6 +1,6 @@
 //! Verifies a key for a tenant's backend, and optionally makes a purchase with the key.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json,
@@ -121,6 +121,10 @@ pub struct VerifyRequest {
     scopes: Option<ScopeSet>,
     /// Number of calls that the verification counts as in rate limits. Defaults to 1.
     cost: Option<Cost>,
+    /// Address of the client that presented the key. Without it, a key that may be used only from
+    /// some networks is `IP_NOT_ALLOWED`.
+    #[schema(value_type = Option<String>, min_length = 2, max_length = 45, example = "203.0.113.7")]
+    client_ip: Option<IpAddr>,
     /// Purchase to make with the key if the key is valid. The key then also needs the scope
     /// `purchases:write`.
     charge: Option<ChargeRequest>,
@@ -142,10 +146,15 @@ impl VerifyRequest {
         let key = fields.required("key", text(malformed_is_an_answer));
         let scopes = fields.optional("scopes", scopes);
         let cost = fields.optional("cost", integer(Cost::try_from));
+        let client_ip = fields.optional("client_ip", text(client_ip));
         let charge = fields.object("charge", |charge| ChargeRequest::read(charge, tenant));
-        let request = key.map(|key| Self { key, scopes, cost, charge });
+        let request = key.map(|key| Self { key, scopes, cost, client_ip, charge });
         fields.finish(request)
     }
+}
+
+fn client_ip(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "must be an IP address, such as 203.0.113.7")
 }
 
 impl VerifyRequest {
@@ -260,6 +269,7 @@ async fn answer(
     let presented = Presented::new(key)
         .for_tenant(Some((&tenant.slug, tenant.environment)))
         .for_scopes(&asked)
+        .from_client(request.client_ip)
         .costing(Some(request.cost.unwrap_or(Cost::ONE)));
     let found = match state.node.verify(&presented).await {
         Ok(found) => found,

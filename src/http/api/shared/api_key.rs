@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     domain::{
+        allowed_ips::AllowedIps,
         amount::Currency,
         id::KeyId,
         lifecycle::KeyStatus,
@@ -42,6 +43,10 @@ pub struct ApiKey {
     /// change if they could not be read.
     #[schema(required = true)]
     effective_rate_limits: Option<Vec<RateLimitState>>,
+    /// Networks from which Tollgate accepts the key. `null` if Tollgate accepts the key from any
+    /// address that the account allows.
+    #[schema(required = true)]
+    allowed_ips: Option<AllowedIps>,
     /// Whether the key is enabled. Tollgate refuses a disabled key. A disabled key still counts
     /// toward the account's maximum number of keys, and you can enable it again.
     enabled: bool,
@@ -82,6 +87,7 @@ impl ApiKey {
             spend_limit: key.settings.spend_limit.map(|limit| SpendLimitBody::new(limit, currency)),
             rate_limits: key.settings.rate_limits.as_ref().map(RateLimitBody::list),
             effective_rate_limits: limits.map(|limits| RateLimitState::list(limits, now)),
+            allowed_ips: key.settings.allowed_ips,
             enabled: key.settings.enabled,
             status: key.status,
             created_at: key.created_at,

@@ -1,6 +1,7 @@
 //! Code that several resources share: bodies, parameters, pages, problems and replays.
 
 pub mod admin;
+pub mod allowed_ips;
 pub mod amounts;
 pub mod api_key;
 pub mod buyer;

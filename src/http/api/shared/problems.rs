@@ -50,8 +50,8 @@ responses! {
     MALFORMED_BODY: "MalformedBody", [MalformedBody],
         "The body is not a JSON object, or it has duplicate members.";
     API_KEY_UNAUTHORIZED: "ApiKeyUnauthorized", [MissingApiKey, InvalidApiKey],
-        "The API key is missing, or it is malformed, unknown, revoked, expired or disabled. The \
-         response does not say which.";
+        "The API key is missing, or it is malformed, unknown, revoked, expired or disabled, or it may \
+         not be used from the client's address. The response does not say which.";
     ADMIN_KEY_UNAUTHORIZED: "AdminKeyUnauthorized", [MissingAdminKey, InvalidAdminKey],
         "The admin key is missing or invalid.";
     DECLINED: "Declined", [InsufficientBalance, SpendLimitExceeded],
