@@ -1,6 +1,6 @@
 //! Measures the gate without a server: the time and the allocations of a verification from the
-//! cache, what three rate limits and a list of 100 networks add to them, and the memory per cached
-//! key.
+//! cache, what three rate limits and a list of 100 networks add to them, what it adds to a usage
+//! count to record the client, and the memory per cached key.
 //!
 //! In addition to criterion's report, this program prints a line for each figure. `bench/pairs.py`
 //! reads these lines.
@@ -35,14 +35,17 @@ use tollgate::{
         allowed_ips::AllowedIps,
         api_key::KeyText,
         id::{KeyId, TenantId},
+        key_clients::Client,
         rate_limit::{Cost, LimitLevel, RateLimit},
         scope::ScopeSet,
         server::ServerId,
         tenant::{Environment, Slug},
         timestamp::Timestamp,
+        usage::UsageOutcome,
     },
     limits::{CurrentShare, Limit, LimitList, Limits, Share, ShareSource},
     store::{LimitRow, ShareAnswer},
+    usage::UsageBuffer,
 };
 use tower::{Layer as _, Service as _};
 use uuid::Uuid;
@@ -340,6 +343,48 @@ fn allocations_with_each(verifier: &LeasedVerifier<EveryKey>, texts: &[String]) 
     (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / texts.len() as f64
 }
 
+/// Returns the principal of a key whose id has as many different bits as the ids of real keys.
+fn principal_with_random_id(number: u64) -> Principal {
+    let bits = u128::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    Principal::new(PrincipalParts::new(
+        "tronagg".parse().expect("a slug"),
+        Environment::Live,
+        ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any).expect("an id"),
+        KeyId::from_uuid(Uuid::from_u128(bits)),
+        ScopeSet::parse(["write"]).expect("a scope"),
+    ))
+}
+
+/// Measures what it adds to a usage count to record the client, if it is the same for each request.
+fn clients(_: &mut Criterion) {
+    let principals: Vec<Principal> = (0..FEW_KEYS).map(principal_with_random_id).collect();
+    let unknown = Client { address: None, user_agent: b"", route: "" };
+    let known = Client {
+        address: Some(CLIENT),
+        user_agent: b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        route: "/v1/authorize/{tenant}/{environment}",
+    };
+    let (with, without) = (UsageBuffer::new(since_boot), UsageBuffer::new(since_boot));
+    let nanos_of_one = |buffer: &UsageBuffer, client: &Client<'_>| {
+        let began = Instant::now();
+        for principal in principals.iter().cycle().take(VERIFICATIONS) {
+            buffer.record(black_box(principal), UsageOutcome::Valid, black_box(client));
+        }
+        began.elapsed().as_nanos() as f64 / VERIFICATIONS as f64
+    };
+    nanos_of_one(&with, &known);
+    nanos_of_one(&without, &unknown);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut added: Vec<f64> = (0..ROUNDS)
+        .map(|_| nanos_of_one(&with, &known) - nanos_of_one(&without, &unknown))
+        .collect();
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+    added.sort_by(f64::total_cmp);
+    println!("clients: {:.1} ns", added[ROUNDS / 2]);
+    // The list of rounds is one allocation.
+    println!("clients: {} allocations", allocations.saturating_sub(1));
+}
+
 fn memory(_: &mut Criterion) {
     let before = BYTES.load(Ordering::Relaxed);
     let verifier = cache_of(MANY_KEYS, Rules::default());
@@ -348,5 +393,5 @@ fn memory(_: &mut Criterion) {
     println!("cache: {:.1} bytes per key", bytes as f64 / MANY_KEYS as f64);
 }
 
-criterion_group!(benches, gate, memory);
+criterion_group!(benches, gate, clients, memory);
 criterion_main!(benches);

@@ -22,7 +22,7 @@ use crate::{
     jobs::Jobs,
     node::Node,
     state::AppState,
-    telemetry,
+    telemetry, usage,
 };
 
 #[derive(Args)]
@@ -158,8 +158,9 @@ impl Service {
 }
 
 /// Starts the background jobs. After the last request, jobs stop in the reverse order of their
-/// start: the release of holds, the lease, the usage counts of all requests, the listener of the
-/// metrics, the summaries of refusals, and finally the metrics, which include the shutdown itself.
+/// start: the release of holds, the lease, the deletion of old clients, the usage counts of all
+/// requests, the listener of the metrics, the summaries of refusals, and finally the metrics, which
+/// include the shutdown itself.
 fn start_jobs(
     node: Node,
     state: &AppState,
@@ -193,6 +194,8 @@ fn start_jobs(
     }
     let store = Arc::clone(state.store());
     jobs.start("usage", |stop| state.usage().clone().run(store, stop));
+    let store = Arc::clone(state.store());
+    jobs.start("old_clients", |stop| usage::delete_old_clients(store, stop));
     jobs.start("lease", |stop| node.keep_lease(stop));
     jobs.start("holds", |stop| state.money().clone().release_holds(stop));
     Ok(jobs)

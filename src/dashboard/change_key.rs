@@ -6,6 +6,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     failures::unanswered,
     key_claims::seen,
+    key_clients::networks,
     key_detail,
     key_fields::{KeyInput, filled, settings_in_words},
     key_form::{Place, key_form_page},
@@ -41,7 +42,7 @@ pub async fn ask(
         let dead = Refusal::KeyNotLive.into();
         return key_detail::refused(&state, &visitor, key_id, dead).await;
     }
-    show(&page(&visitor, &key, &filled(&key.settings, visitor.currency())))
+    show(&page(&state, &visitor, &key, &filled(&key.settings, visitor.currency())).await)
 }
 
 /// `POST /dashboard/keys/{key_id}/edit`
@@ -65,10 +66,10 @@ pub async fn change(
             "This key changed while you were editing it. Current settings: {now}. Save again to \
              overwrite them."
         ));
-        return show_with(StatusCode::CONFLICT, &page(&visitor, &key, &form));
+        return show_with(StatusCode::CONFLICT, &page(&state, &visitor, &key, &form).await);
     }
     let Some(input) = input else {
-        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form));
+        return show_with(StatusCode::BAD_REQUEST, &page(&state, &visitor, &key, &form).await);
     };
     let change = KeyChange::from(input);
     match visitor.handle(&state).change_api_key(key_id, &change).await {
@@ -89,14 +90,14 @@ pub async fn change(
                 "The service is temporarily unavailable. Your changes may or may not have been \
                  saved. Save them again in a moment.",
             );
-            return unanswered(error, &page(&visitor, &key, &form));
+            return unanswered(error, &page(&state, &visitor, &key, &form).await);
         }
         Err(error) => return key_detail::refused(&state, &visitor, key_id, error).await,
     }
-    show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form))
+    show_with(StatusCode::BAD_REQUEST, &page(&state, &visitor, &key, &form).await)
 }
 
-fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
+async fn page(state: &AppState, visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
     let url = key_url(key.id);
     let keep = match key.settings.expires_at {
         Some(at) => format!("Keep current ({})", format::moment(at, None).words),
@@ -109,6 +110,7 @@ fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
         single_use: None,
         seen: Some(seen(visitor, key)),
         keep: Some(keep),
+        used_networks: networks(state, visitor, key).await,
     };
     key_form_page(visitor, form, "Edit API key", None, place)
 }

@@ -8,6 +8,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     account_keys::{cap, count_toward_cap, live_keys},
     failures::unanswered,
+    key_clients::client_tables,
     key_form::form_token,
     key_in_path::KeyInPath,
     new_key,
@@ -59,7 +60,7 @@ pub async fn ask(
     let obstacle = obstacle(&state, &visitor, &key).await?;
     let replace = key.status == KeyStatus::Live && obstacle.is_none();
     let form = Form::filled(replace.then(|| ("replace", "on".to_owned())));
-    show(&page(&visitor, &key, &form, obstacle)?)
+    show(&page(&state, &visitor, &key, &form, obstacle).await?)
 }
 
 /// `POST /dashboard/keys/{key_id}/compromised`
@@ -74,7 +75,8 @@ pub async fn revoke(
     let since = form.optional("since", parse_moment);
     if !form.is_right() {
         let obstacle = obstacle(&state, &visitor, &key).await?;
-        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form, obstacle)?);
+        let page = page(&state, &visitor, &key, &form, obstacle).await?;
+        return show_with(StatusCode::BAD_REQUEST, &page);
     }
     match revoke_and_replace(&state, &visitor, &key, &form, &single_use, since).await {
         Ok(done) => show(&done),
@@ -84,7 +86,7 @@ pub async fn revoke(
                  Submit this form again in a moment. It revokes the key and creates at most one new \
                  key.",
             );
-            unanswered(error, &page(&visitor, &key, &form, None)?)
+            unanswered(error, &page(&state, &visitor, &key, &form, None).await?)
         }
         Err(error) => Err(error.into()),
     }
@@ -305,7 +307,8 @@ fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<KeyS
     Ok(KeySettings { expires_at, enabled: true, ..old.settings.clone() })
 }
 
-fn page(
+async fn page(
+    state: &AppState,
     visitor: &Visitor,
     key: &ApiKey,
     form: &Form,
@@ -319,6 +322,7 @@ fn page(
         replace: form.has("replace"),
         live: key.status == KeyStatus::Live,
         disabled: !key.settings.enabled,
+        clients: client_tables(state, visitor, key).await,
         not_replaced: obstacle.map(Into::into),
     })
 }

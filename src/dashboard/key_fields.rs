@@ -33,8 +33,8 @@ const LIMIT_FIELD: &str = "calls-";
 /// The field with the networks from which the key may be used.
 pub const NETWORKS: &str = "allowed_ips";
 
-/// The checkbox that adds the address of the browser to the networks.
-const OWN_ADDRESS: &str = "own_address";
+/// The checkboxes that add the address of the browser, and networks from which the key was used.
+pub const ADDED_NETWORK: &str = "add_network";
 
 /// The parsed fields of a key form.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -163,7 +163,7 @@ pub fn label(name: &str) -> Option<&'static str> {
         "spend_limit" | "limit_amount" | "limit_period" => "Spend limit",
         "rate_limits" => "Rate limits",
         "owner_rate_limits" => "Lower rate limits",
-        NETWORKS | OWN_ADDRESS => "Allowed networks",
+        NETWORKS | ADDED_NETWORK => "Allowed networks",
         "metadata" => "Metadata",
         _ => return None,
     })
@@ -243,10 +243,11 @@ fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
     ScopeSet::new(scopes).map_err(|error| error.to_string())
 }
 
-/// Reads the networks, which are separated by spaces, commas or new lines, and the chosen address of
-/// the browser. Without a network, any address is allowed.
+/// Reads the networks, which are separated by spaces, commas or new lines, and the chosen
+/// checkboxes. Without a network, any address is allowed.
 fn read_networks(form: &mut Form) -> Option<AllowedIps> {
-    let texts = [NETWORKS, OWN_ADDRESS].map(|field| form.all(field).collect::<Vec<_>>().join(" "));
+    let texts =
+        [NETWORKS, ADDED_NETWORK].map(|field| form.all(field).collect::<Vec<_>>().join(" "));
     let mut networks = Vec::new();
     for word in texts.iter().flat_map(|text| words(text)) {
         match parse_network(word) {
@@ -269,7 +270,7 @@ fn read_networks(form: &mut Form) -> Option<AllowedIps> {
 }
 
 /// Returns the words that spaces, commas or new lines separate.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', ',', '\t', '\r', '\n']).filter(|word| !word.is_empty())
 }
 

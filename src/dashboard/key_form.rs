@@ -2,16 +2,18 @@
 
 use super::{
     account_keys::cap,
+    key_fields::{ADDED_NETWORK, NETWORKS, words},
     pages::{
         frame::Nav,
-        key_form::{KeyFields, KeyFormPage},
+        key_clients::NetworkRow,
+        key_form::{KeyFields, KeyFormPage, UsedNetwork},
         key_views::KeyHead,
     },
     session::Visitor,
 };
 use crate::{
     entropy,
-    web::{failure::Failure, forms::Form},
+    web::{failure::Failure, fields::Choice, forms::Form},
 };
 
 /// The differences between the form of a new key and the form of an existing key.
@@ -24,6 +26,8 @@ pub struct Place {
     pub seen: Option<String>,
     /// The label of the choice that keeps the current expiry.
     pub keep: Option<String>,
+    /// The networks from which the key was used.
+    pub used_networks: Vec<NetworkRow>,
 }
 
 /// Returns the page with the form of a key and the input in its fields.
@@ -34,7 +38,20 @@ pub fn key_form_page(
     live_count: Option<usize>,
     place: Place,
 ) -> KeyFormPage {
-    let fields = KeyFields::new(form, visitor.now(), place.keep.as_deref(), visitor.address());
+    let is_added = |network: &str| form.all(ADDED_NETWORK).any(|added| added == network);
+    let own_address = visitor.address().map(|address| {
+        let address = address.to_canonical().to_string();
+        Choice { selected: is_added(&address), value: address.clone(), label: address }
+    });
+    let is_allowed = |network: &str| words(form.text(NETWORKS)).any(|allowed| allowed == network);
+    let used = place.used_networks.into_iter().filter(|row| !is_allowed(&row.network));
+    let used = used.map(|NetworkRow { network, last, .. }| UsedNetwork {
+        selected: is_added(&network),
+        network,
+        last,
+    });
+    let used = used.collect();
+    let fields = KeyFields::new(form, visitor.now(), place.keep.as_deref(), own_address, used);
     KeyFormPage {
         frame: visitor.form_frame(title, Nav::Keys, form),
         key: place.key,

@@ -23,6 +23,7 @@ mod events;
 mod failures;
 mod holds;
 mod key_claims;
+mod key_clients;
 mod key_detail;
 mod key_fields;
 mod key_form;

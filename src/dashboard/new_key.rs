@@ -140,6 +140,7 @@ fn create_page(
         single_use: Some(form_token(form)?),
         seen: None,
         keep: None,
+        used_networks: Vec::new(),
     };
     Ok(key_form_page(visitor, form, "Create API Key", live_count, place))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     account::AccountFormat,
+    key_clients::ClientAddresses,
     permission::{Permission, PermissionSet},
     session_token::SessionToken,
     tenant::Tenant,
@@ -114,6 +115,8 @@ pub struct DashboardSettings {
     pub wallet_sign_in: WalletSignIn,
     /// Whether the owner of an account may lower the rate limits of its keys. `false` by default.
     pub owner_rate_limits: bool,
+    /// Which addresses of clients the service stores for the keys of the tenant.
+    pub client_addresses: ClientAddresses,
 }
 
 impl DashboardSettings {

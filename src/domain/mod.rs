@@ -30,6 +30,8 @@ pub mod id;
 #[cfg(feature = "server")]
 pub mod idempotency;
 #[cfg(feature = "server")]
+pub mod key_clients;
+#[cfg(feature = "server")]
 pub mod key_settings;
 #[cfg(feature = "server")]
 pub mod ledger_entry;

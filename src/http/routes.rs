@@ -10,8 +10,8 @@ use utoipa_axum::{
 use super::api::{
     admin_key::{
         accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
-        dashboard_settings, holds as account_holds, ledger, limits, purchases as account_purchases,
-        refunds, usage, verify,
+        dashboard_settings, holds as account_holds, key_clients, ledger, limits,
+        purchases as account_purchases, refunds, usage, verify,
     },
     api_key::{authorize, holds, me, purchases},
     open::{health, service},
@@ -155,6 +155,7 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(account_purchases::list_of_account))
                 .routes(routes!(account_holds::list_of_account))
                 .routes(routes!(refunds::list))
+                .routes(routes!(key_clients::get))
                 .routes(routes!(ledger::list))
                 .routes(routes!(ledger::export))
                 .routes(routes!(ledger::balance_then))

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "37ad20a29f10861fc4ca7bf06048a02f5e04bd5e591e45ea0f2dd0be10004b27";
+const DIGEST: &str = "2bf23ad01b00690536e0a017f14d553ecf2e4bf636c00c0af429039eb9f1c5b5";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

@@ -65,6 +65,10 @@ pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use database::Store;
 pub use error::{Refusal, StoreError};
 pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, PurchasesByHour};
+pub use keys::clients::{
+    ClientCursor, KeyClients, KeyNetwork, KeyRefusal, LastClient, RefusedClient, StoredClient,
+    UsedClient, UsedClients,
+};
 pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{KeyRead, OwnKey, Verification, VerifiedLimits};

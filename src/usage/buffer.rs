@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use super::clients::{Clients, TakenClients};
 use crate::{
     auth::Principal,
     domain::{
         id::KeyId,
+        key_clients::Client,
         usage::{OutcomeCounts, UsageOutcome},
     },
 };
@@ -27,10 +29,14 @@ const SHARDS: usize = 16;
 /// read the others.
 const KEYS_IN_A_SHARD: usize = MAX_KEYS / SHARDS;
 
+/// Maximum number of recorded refusals in a shard, with different clients or reasons. Together, the
+/// shards record 32,000.
+const REFUSALS_IN_A_SHARD: usize = 2000;
+
 /// Minimum interval between two writes of a key's counts.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// The usage counts that are not written yet, for at most 200,000 keys.
+/// The usage counts and the clients that are not written yet, for at most 200,000 keys.
 pub struct UsageBuffer {
     shards: [Mutex<Shard>; SHARDS],
     /// Returns this machine's time since boot, which never steps.
@@ -39,11 +45,19 @@ pub struct UsageBuffer {
     pub(super) dropped: AtomicU64,
 }
 
-type Shard = HashMap<KeyId, Entry, BuildHasherDefault<RandomBits>>;
+type Keys = HashMap<KeyId, Entry, BuildHasherDefault<RandomBits>>;
+
+#[derive(Default)]
+struct Shard {
+    keys: Keys,
+    /// Number of recorded refusals of all keys, at most [`REFUSALS_IN_A_SHARD`].
+    refusals: usize,
+}
 
 struct Entry {
     principal: Principal,
     waiting: Option<Usage>,
+    clients: Clients,
     /// The time when the counts were last taken for writing.
     taken: Option<Duration>,
 }
@@ -58,8 +72,12 @@ pub(super) struct Usage {
     pub passed: Option<Duration>,
 }
 
-/// Counts that were taken for writing.
-pub(super) type Taken = Vec<(Principal, Usage)>;
+/// The counts and the clients of a key that were taken for writing.
+pub(super) struct TakenKey {
+    pub principal: Principal,
+    pub usage: Usage,
+    pub clients: TakenClients,
+}
 
 impl UsageBuffer {
     /// Creates an empty buffer. `since_boot` returns this machine's time since boot, which must
@@ -70,23 +88,36 @@ impl UsageBuffer {
         Self { shards, since_boot, dropped: AtomicU64::new(0) }
     }
 
-    /// Counts a request with this key. The call waits only while another request of the same shard
-    /// is counted, or while the counts of the shard are taken.
-    pub fn record(&self, principal: &Principal, outcome: UsageOutcome) {
-        let usage = Usage::once(outcome, (self.since_boot)());
-        match entry(&mut self.shard(principal.key_id), principal) {
-            Some(entry) => entry.add(&usage),
-            None => self.drop_counts(&usage),
+    /// Counts a request with this key, and records its client. The call waits only while another
+    /// request of the same shard is counted, or while the counts of the shard are taken. It
+    /// allocates memory only if the client differs from the key's last one.
+    pub fn record(&self, principal: &Principal, outcome: UsageOutcome, client: &Client<'_>) {
+        let now = (self.since_boot)();
+        let usage = Usage::once(outcome, now);
+        let mut shard = self.shard(principal.key_id);
+        let Shard { keys, refusals } = &mut *shard;
+        let Some(entry) = entry(keys, principal) else {
+            self.drop_counts(&usage);
+            return;
+        };
+        entry.add(&usage);
+        if outcome == UsageOutcome::Valid {
+            entry.clients.accepted(client, now);
+        } else {
+            let has_room = *refusals < REFUSALS_IN_A_SHARD;
+            *refusals += entry.clients.refused(client, outcome, now, has_room);
         }
     }
 
     /// Takes the counts that are due. The counts of a key are due once a minute, and all counts are
     /// due if `all` is set. Drops keys that were not used in the minute since their last write.
-    pub(super) fn take(&self, all: bool) -> Taken {
+    pub(super) fn take(&self, all: bool) -> Vec<TakenKey> {
         let now = (self.since_boot)();
-        let mut taken = Taken::new();
+        let mut taken = Vec::new();
         for shard in &self.shards {
-            lock(shard).retain(|_, entry| {
+            let mut shard = lock(shard);
+            let Shard { keys, refusals } = &mut *shard;
+            keys.retain(|_, entry| {
                 let due = entry.taken.is_none_or(|at| now.saturating_sub(at) >= WRITE_AGAIN_AFTER);
                 if !due && !all {
                     return true;
@@ -94,7 +125,10 @@ impl UsageBuffer {
                 match entry.waiting.take() {
                     Some(usage) => {
                         entry.taken = Some(now);
-                        taken.push((entry.principal.clone(), usage));
+                        let clients = entry.clients.take();
+                        *refusals -= clients.refusals.len();
+                        let principal = entry.principal.clone();
+                        taken.push(TakenKey { principal, usage, clients });
                         true
                     }
                     None => !due,
@@ -105,11 +139,14 @@ impl UsageBuffer {
     }
 
     /// Puts back counts that could not be written. They are due immediately.
-    pub(super) fn put_back(&self, taken: &[(Principal, Usage)]) {
-        for (principal, usage) in taken {
-            match entry(&mut self.shard(principal.key_id), principal) {
+    pub(super) fn put_back(&self, taken: &[TakenKey]) {
+        for TakenKey { principal, usage, clients } in taken {
+            let mut shard = self.shard(principal.key_id);
+            let Shard { keys, refusals } = &mut *shard;
+            match entry(keys, principal) {
                 Some(entry) => {
                     entry.add(usage);
+                    *refusals += entry.clients.put_back(clients, REFUSALS_IN_A_SHARD - *refusals);
                     entry.taken = None;
                 }
                 None => self.drop_counts(usage),
@@ -131,13 +168,14 @@ impl UsageBuffer {
 }
 
 /// Finds the key's entry. Creates a missing entry if there is room.
-fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entry> {
-    let room = shard.len() < KEYS_IN_A_SHARD;
-    match shard.entry(principal.key_id) {
+fn entry<'a>(keys: &'a mut Keys, principal: &Principal) -> Option<&'a mut Entry> {
+    let room = keys.len() < KEYS_IN_A_SHARD;
+    match keys.entry(principal.key_id) {
         hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
         hash_map::Entry::Vacant(vacant) => room.then(|| {
             let principal = principal.clone();
-            vacant.insert(Entry { principal, waiting: None, taken: None })
+            let clients = Clients::default();
+            vacant.insert(Entry { principal, waiting: None, clients, taken: None })
         }),
     }
 }
@@ -211,6 +249,8 @@ mod tests {
         static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
     }
 
+    const CLIENT: Client<'static> = Client { address: None, user_agent: b"bot", route: "/v1/me" };
+
     fn buffer() -> UsageBuffer {
         UsageBuffer::new(|| NOW.get())
     }
@@ -232,7 +272,7 @@ mod tests {
     /// Takes the due counts. For the number of each key, returns how often the key was accepted,
     /// and how often it was refused because it was revoked.
     fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
-        let counts = |(principal, usage): (Principal, Usage)| {
+        let counts = |TakenKey { principal, usage, .. }: TakenKey| {
             let (valid, revoked) = (UsageOutcome::Valid, UsageOutcome::Revoked);
             let counts = (usage.counts.get(valid), usage.counts.get(revoked));
             (principal.key_id.uuid().as_u128(), counts)
@@ -241,21 +281,21 @@ mod tests {
     }
 
     fn keys_in(buffer: &UsageBuffer) -> usize {
-        buffer.shards.iter().map(|shard| lock(shard).len()).sum()
+        buffer.shards.iter().map(|shard| lock(shard).keys.len()).sum()
     }
 
     #[test]
     fn first_use_is_due_immediately_and_later_uses_once_a_minute() {
         let buffer = buffer();
         for outcome in [UsageOutcome::Valid, UsageOutcome::Revoked, UsageOutcome::Valid] {
-            buffer.record(&key(1), outcome);
+            buffer.record(&key(1), outcome, &CLIENT);
         }
-        buffer.record(&key(2), UsageOutcome::Revoked);
+        buffer.record(&key(2), UsageOutcome::Revoked, &CLIENT);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 1)), (2, (0, 1))]));
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         advance_seconds(59);
         assert_eq!(due(&buffer), BTreeMap::new());
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         advance_seconds(1);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 0))]));
     }
@@ -263,7 +303,7 @@ mod tests {
     #[test]
     fn unused_key_is_forgotten_after_a_minute() {
         let buffer = buffer();
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         assert_eq!(due(&buffer).len(), 1);
         assert_eq!((buffer.take(true).len(), keys_in(&buffer)), (0, 1));
         advance_seconds(60);
@@ -273,9 +313,9 @@ mod tests {
     #[test]
     fn final_take_returns_all_counts() {
         let buffer = buffer();
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         assert_eq!(due(&buffer).len(), 1);
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         assert_eq!(due(&buffer).len(), 0);
         assert_eq!(buffer.take(true).len(), 1);
     }
@@ -284,15 +324,16 @@ mod tests {
     fn last_use_is_recorded_for_accepted_and_not_for_refused_requests() {
         let buffer = buffer();
         let beginning = NOW.get();
-        buffer.record(&key(1), UsageOutcome::Revoked);
+        buffer.record(&key(1), UsageOutcome::Revoked, &CLIENT);
         advance_seconds(1);
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         advance_seconds(1);
-        buffer.record(&key(1), UsageOutcome::InsufficientScope);
-        buffer.record(&key(2), UsageOutcome::Disabled);
+        buffer.record(&key(1), UsageOutcome::InsufficientScope, &CLIENT);
+        buffer.record(&key(2), UsageOutcome::Disabled, &CLIENT);
         let mut taken = buffer.take(false);
-        taken.sort_by_key(|(principal, _)| principal.key_id);
-        let moments: Vec<_> = taken.iter().map(|(_, usage)| (usage.began, usage.passed)).collect();
+        taken.sort_by_key(|taken| taken.principal.key_id);
+        let moments: Vec<_> =
+            taken.iter().map(|taken| (taken.usage.began, taken.usage.passed)).collect();
         let (second, third) =
             (beginning + Duration::from_secs(1), beginning + Duration::from_secs(2));
         assert_eq!(moments, [(beginning, Some(second)), (third, None)]);
@@ -302,13 +343,13 @@ mod tests {
     fn unwritten_counts_are_due_again_together_with_newer_counts() {
         let buffer = buffer();
         let beginning = NOW.get();
-        buffer.record(&key(1), UsageOutcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid, &CLIENT);
         let taken = buffer.take(false);
         advance_seconds(5);
-        buffer.record(&key(1), UsageOutcome::Revoked);
+        buffer.record(&key(1), UsageOutcome::Revoked, &CLIENT);
         buffer.put_back(&taken);
         let due_again = buffer.take(false);
-        let [(_, usage)] = &due_again[..] else {
+        let [TakenKey { usage, .. }] = &due_again[..] else {
             panic!("one key, but {} are due", due_again.len())
         };
         assert_eq!((usage.began, usage.passed), (beginning, Some(beginning)));
@@ -324,19 +365,21 @@ mod tests {
         // All keys are in one shard, so only its share of the capacity is available.
         let capacity = KEYS_IN_A_SHARD as u128;
         for number in 0..capacity {
-            buffer.record(&key(number), UsageOutcome::Valid);
+            buffer.record(&key(number), UsageOutcome::Valid, &CLIENT);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 0));
         for number in [capacity, capacity + 1, capacity] {
-            buffer.record(&key(number), UsageOutcome::Valid);
+            buffer.record(&key(number), UsageOutcome::Valid, &CLIENT);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 3));
         // Further uses of a key that is in the buffer are counted.
-        buffer.record(&key(0), UsageOutcome::Valid);
+        buffer.record(&key(0), UsageOutcome::Valid, &CLIENT);
         assert_eq!(dropped(), 3);
         // The limit also applies to counts that are put back.
         let usage = Usage::once(UsageOutcome::Valid, NOW.get());
-        buffer.put_back(&[(key(0), usage), (key(capacity), usage)]);
+        let taken =
+            |number| TakenKey { principal: key(number), usage, clients: TakenClients::default() };
+        buffer.put_back(&[taken(0), taken(capacity)]);
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 4));
         assert_eq!(due(&buffer)[&0], (3, 0));
     }
@@ -347,9 +390,9 @@ mod tests {
         for number in 0..1000_u128 {
             // These bits are spread as evenly as the bits of an id.
             let bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-            buffer.record(&key(bits), UsageOutcome::Valid);
+            buffer.record(&key(bits), UsageOutcome::Valid, &CLIENT);
         }
-        let most = buffer.shards.iter().map(|shard| lock(shard).len()).max();
+        let most = buffer.shards.iter().map(|shard| lock(shard).keys.len()).max();
         assert!(most < Some(1000 / 4), "{most:?}");
     }
 }

@@ -7,12 +7,8 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{
-    UsageBuffer,
-    buffer::{Taken, Usage},
-};
+use super::{UsageBuffer, buffer::TakenKey};
 use crate::{
-    auth::Principal,
     domain::{account::AccountId, timestamp::Timestamp},
     store::{KeyUse, Store, StoreError},
 };
@@ -94,7 +90,11 @@ impl UsageBuffer {
 
     /// Writes the counts, and puts back counts that cannot be written. Returns the time by the
     /// database's clock if anything was written.
-    async fn write(&self, store: &Store, taken: Taken) -> Result<Option<Timestamp>, StoreError> {
+    async fn write(
+        &self,
+        store: &Store,
+        taken: Vec<TakenKey>,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let (mut rest, mut database_time) = (&taken[..], None);
         while !rest.is_empty() {
             let (some, others) = rest.split_at(rest.len().min(MAX_KEYS_AT_ONCE));
@@ -116,11 +116,11 @@ impl UsageBuffer {
     async fn write_at_once(
         &self,
         store: &Store,
-        some: &[(Principal, Usage)],
+        some: &[TakenKey],
     ) -> Result<Timestamp, StoreError> {
         let mut uses = Vec::with_capacity(some.len());
         let now = (self.since_boot)();
-        for (principal, usage) in some {
+        for TakenKey { principal, usage, clients } in some {
             // This does not query the database, because the tenant of a verified key is in memory.
             let tenant = store.find_tenant(&principal.tenant, principal.environment).await?;
             uses.push(KeyUse {
@@ -129,6 +129,7 @@ impl UsageBuffer {
                 counts: usage.counts,
                 began: now.saturating_sub(usage.began),
                 passed: usage.passed.map(|passed| now.saturating_sub(passed)),
+                clients: clients.used(now),
             });
         }
         store.record_usage(&uses).await

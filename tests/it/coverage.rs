@@ -86,6 +86,7 @@ fn routes() -> Vec<Route> {
             name,
         ),
         route("GET", "/v1/accounts/{account}/keys/{key_id}/usage", AdminKey("keys"), NotFound),
+        route("GET", "/v1/accounts/{account}/keys/{key_id}/clients", AdminKey("audit"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/revoke", AdminKey("keys"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/rotate", AdminKey("keys"), NotFound),
         route("GET", "/v1/accounts/{account}/purchases", AdminKey("audit"), NotFound),

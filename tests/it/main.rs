@@ -24,6 +24,7 @@ mod harness;
 mod headers;
 mod holds;
 mod house;
+mod key_clients;
 mod keys;
 mod ledger_model;
 mod ledger_verify;

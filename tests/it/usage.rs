@@ -9,7 +9,7 @@ use tollgate::{
         account::{AccountFormat, AccountId, ExternalId},
         usage::{OutcomeCounts, UsageOutcome},
     },
-    store::KeyUse,
+    store::{KeyUse, UsedClients},
 };
 
 use crate::harness::{
@@ -231,6 +231,7 @@ async fn usage_of_other_keys_is_counted_even_if_a_batch_contains_an_unknown_key(
         counts,
         began: Duration::ZERO,
         passed: Some(Duration::ZERO),
+        clients: UsedClients::default(),
     });
     app.store.record_usage(&uses).await.expect("the usage is written");
     assert_eq!(counted(&app, &key).await, json!({"valid": 2}));
@@ -251,6 +252,7 @@ async fn use_counts_toward_the_hour_in_which_its_request_began() {
             counts,
             began: Duration::from_secs(hours * 3600),
             passed: None,
+            clients: UsedClients::default(),
         }];
         app.store.record_usage(&uses).await.expect("the usage is written");
     }

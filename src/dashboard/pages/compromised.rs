@@ -3,7 +3,10 @@
 
 use askama::Template;
 
-use super::{frame::Frame, key_shown::NewKey, key_views::KeyHead, purchases::PurchaseTable};
+use super::{
+    frame::Frame, key_clients::ClientTables, key_shown::NewKey, key_views::KeyHead,
+    purchases::PurchaseTable,
+};
 use crate::web::{fields::Field, format::TimeView, links::Link};
 
 /// `GET /dashboard/keys/{key_id}/compromised`
@@ -22,6 +25,8 @@ pub struct CompromisedPage {
     pub live: bool,
     /// Whether the key is disabled. If so, the form says that the new key will be enabled.
     pub disabled: bool,
+    /// The clients that used the key. `None` if nothing is known, or if the session may not see them.
+    pub clients: Option<ClientTables>,
     /// The reason why the key cannot be replaced. If set, the form does not offer a replacement.
     pub not_replaced: Option<NotReplaced>,
 }

@@ -5,6 +5,7 @@ use askama::Template;
 use super::{
     frame::Frame,
     holds::HoldTable,
+    key_clients::ClientTables,
     key_views::{Access, KeyHead, KeyState},
     limits::LimitTable,
     purchases::PurchaseTable,
@@ -24,6 +25,8 @@ pub struct KeyDetailPage {
     pub charts: Vec<Chart>,
     /// The rate limits. `None` if there are none, or if they cannot be read.
     pub limits: Option<LimitTable>,
+    /// The clients that used the key. `None` if nothing is known, or if the session may not see them.
+    pub clients: Option<ClientTables>,
     /// The open holds of the key. If there are none, the page does not mention holds.
     pub holds: HoldTable,
     /// The newest purchases. `None` if the session may not see purchases.

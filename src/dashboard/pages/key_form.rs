@@ -1,7 +1,5 @@
 //! The form that creates or changes a key.
 
-use std::net::IpAddr;
-
 use askama::Template;
 
 use super::{frame::Frame, key_views::KeyHead};
@@ -10,7 +8,7 @@ use crate::{
     web::{
         days::DAY_SECONDS,
         fields::{Choice, Field},
-        format,
+        format::{self, TimeView},
         forms::Form,
     },
 };
@@ -39,6 +37,14 @@ pub struct KeyFormPage {
     pub max_keys: usize,
 }
 
+/// A checkbox that adds a network to the allowed networks.
+pub struct UsedNetwork {
+    pub network: String,
+    /// The time of the last use.
+    pub last: TimeView,
+    pub selected: bool,
+}
+
 /// The fields with their input.
 pub struct KeyFields {
     pub name: Field,
@@ -63,15 +69,21 @@ pub struct KeyFields {
     /// The networks from which the key may be used, one in each line, or empty.
     pub networks: Field,
     /// The address of the browser. `None` if it is unknown.
-    pub own_address: Option<String>,
-    /// Whether the form adds the address of the browser to the networks.
-    pub adds_own_address: bool,
+    pub own_address: Option<Choice>,
+    /// The networks from which the key was used, except those that it already allows.
+    pub used_networks: Vec<UsedNetwork>,
 }
 
 impl KeyFields {
     /// Returns the fields with the input of a form. `keep` is the label of the choice that keeps
-    /// the current expiry. `address` is the address of the browser.
-    pub fn new(form: &Form, now: Timestamp, keep: Option<&str>, address: Option<IpAddr>) -> Self {
+    /// the current expiry. `own_address` and `used_networks` are the checkboxes that add networks.
+    pub fn new(
+        form: &Form,
+        now: Timestamp,
+        keep: Option<&str>,
+        own_address: Option<Choice>,
+        used_networks: Vec<UsedNetwork>,
+    ) -> Self {
         Self {
             name: form.field("name"),
             access: form.text("access").to_owned(),
@@ -89,8 +101,8 @@ impl KeyFields {
             limit_period: period_choices(form.text("limit_period")),
             limit_period_error: form.error("limit_period"),
             networks: form.field("allowed_ips"),
-            own_address: address.map(|address| address.to_canonical().to_string()),
-            adds_own_address: form.has("own_address"),
+            own_address,
+            used_networks,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod compromised;
 pub mod frame;
 pub mod holds;
 pub mod key_actions;
+pub mod key_clients;
 pub mod key_detail;
 pub mod key_form;
 pub mod key_shown;

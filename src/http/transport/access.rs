@@ -19,7 +19,7 @@ use super::{
 use crate::{
     auth::{Caller, ClientAddress, GateDecision, Principal, Problem},
     clock,
-    domain::id::RequestId,
+    domain::{id::RequestId, key_clients::Client},
     entropy,
     http::{BOOK_PATH, problem},
     node::count_unverified,
@@ -88,6 +88,7 @@ async fn observe_request(
     let caller = Caller::default();
     request.extensions_mut().insert(caller.clone());
     let address = request.extensions().get::<ClientAddress>().map(|client| client.0);
+    let user_agent = request.headers().get(header::USER_AGENT).cloned();
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -112,7 +113,8 @@ async fn observe_request(
         // A problem without a decision of the gate occurred after the gate had accepted the key.
         let decision = decision(&response).unwrap_or(GateDecision::Passed);
         if let Some(outcome) = decision.usage() {
-            state.usage.record(principal, outcome);
+            let user_agent = user_agent.as_ref().map_or(&[][..], HeaderValue::as_bytes);
+            state.usage.record(principal, outcome, &Client { address, user_agent, route });
         }
     }
     response

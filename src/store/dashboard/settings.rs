@@ -8,6 +8,7 @@ use crate::{
             ReturnOrigins, WalletSignIn, WebOrigin,
         },
         id::TenantId,
+        key_clients::ClientAddresses,
         tenant::Tenant,
     },
     store::{
@@ -27,6 +28,7 @@ pub struct DashboardChange {
     pub return_origins: Option<ReturnOrigins>,
     pub wallet_sign_in: Option<WalletSignIn>,
     pub owner_rate_limits: Option<bool>,
+    pub client_addresses: Option<ClientAddresses>,
 }
 
 struct SettingsRow {
@@ -37,6 +39,7 @@ struct SettingsRow {
     return_origins: Vec<String>,
     wallet_sign_in: String,
     owner_rate_limits: bool,
+    client_addresses: String,
 }
 
 impl SettingsRow {
@@ -57,6 +60,7 @@ impl SettingsRow {
         let origins = self.return_origins.iter().map(|text| WebOrigin::parse(text));
         let origins = origins.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&error))?;
         let policy = self.wallet_sign_in.parse::<WalletSignIn>();
+        let addresses = self.client_addresses.parse::<ClientAddresses>();
         Ok(DashboardSettings {
             name: name.map_err(|error| corrupt(&error))?,
             color: color.map_err(|error| corrupt(&error))?,
@@ -64,6 +68,7 @@ impl SettingsRow {
             return_origins: ReturnOrigins::new(origins).map_err(|error| corrupt(&error))?,
             wallet_sign_in: policy.map_err(|error| corrupt(&error))?,
             owner_rate_limits: self.owner_rate_limits,
+            client_addresses: addresses.map_err(|error| corrupt(&error))?,
         })
     }
 }
@@ -83,7 +88,7 @@ impl Store {
                     SettingsRow,
                     "SELECT /* dashboard_settings.dashboard_settings */
                             name, color, logo_hash, logo_type, return_origins, wallet_sign_in,
-                            owner_rate_limits
+                            owner_rate_limits, client_addresses
                      FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
@@ -182,7 +187,7 @@ async fn select_for_update(
         SettingsRow,
         "SELECT /* dashboard_settings.select_for_update */
                 name, color, logo_hash, logo_type, return_origins, wallet_sign_in,
-                owner_rate_limits
+                owner_rate_limits, client_addresses
          FROM dashboard_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
         tenant.id.uuid(),
     )
@@ -200,7 +205,7 @@ async fn update(
     sqlx::query!(
         "UPDATE /* dashboard_settings.update */ dashboard_settings
          SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5,
-             owner_rate_limits = $6
+             owner_rate_limits = $6, client_addresses = $7
          WHERE tenant_id = $1",
         tenant.id.uuid(),
         settings.name.as_ref().map(DisplayName::as_str),
@@ -208,6 +213,7 @@ async fn update(
         &settings.return_origins.to_strings(),
         settings.wallet_sign_in.as_str(),
         settings.owner_rate_limits,
+        settings.client_addresses.as_str(),
     )
     .execute(connection)
     .await?;
@@ -253,6 +259,9 @@ fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings
     if let Some(allowed) = change.owner_rate_limits {
         new.owner_rate_limits = allowed;
     }
+    if let Some(addresses) = change.client_addresses {
+        new.client_addresses = addresses;
+    }
     new
 }
 
@@ -271,5 +280,6 @@ fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, 
     compare("return_origins", |settings| json!(settings.return_origins.to_strings()));
     compare("wallet_sign_in", |settings| json!(settings.wallet_sign_in.as_str()));
     compare("owner_rate_limits", |settings| json!(settings.owner_rate_limits));
+    compare("client_addresses", |settings| json!(settings.client_addresses));
     differences
 }

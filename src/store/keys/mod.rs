@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod api_key_changes;
 pub mod api_keys;
+pub mod clients;
 pub mod row;
 pub mod usage;
 pub mod verifications;

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::clients::{self, UsedClients, micros};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The use of a key over a period.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyUse {
     pub account_id: AccountId,
     pub key_id: KeyId,
@@ -25,6 +26,8 @@ pub struct KeyUse {
     pub began: Duration,
     /// The time since the key was last accepted. `None` if it was not accepted in this period.
     pub passed: Option<Duration>,
+    /// The clients that sent the requests.
+    pub clients: UsedClients,
 }
 
 /// New rows of `api_key_usage`, one vector per column.
@@ -43,6 +46,9 @@ struct LastUsedColumns {
     account_ids: Vec<Uuid>,
     key_ids: Vec<Uuid>,
     ages: Vec<i64>,
+    addresses: Vec<Option<String>>,
+    user_agents: Vec<Option<String>>,
+    routes: Vec<Option<String>>,
 }
 
 impl Store {
@@ -51,7 +57,7 @@ impl Store {
     ///
     /// The statement writes rows in the order of their primary keys, so nodes that write the same
     /// rows concurrently cannot deadlock. It skips a row of `api_key_last_used` that would change
-    /// by less than a minute.
+    /// by less than a minute, unless the client has changed.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
         let _timer = self.timer("record_usage");
@@ -75,21 +81,31 @@ impl Store {
                    ON CONFLICT (account_id, key_id, hour, outcome)
                        DO UPDATE SET count = stored.count + EXCLUDED.count),
                last_used AS (
-                   INSERT INTO api_key_last_used AS stored (account_id, key_id, last_used_at)
-                   SELECT account_id, key_id, used_at
+                   INSERT INTO api_key_last_used AS stored (account_id, key_id, last_used_at,
+                                                            address, user_agent, route)
+                   SELECT account_id, key_id, used_at, used.address, uses.user_agent, uses.route
                    FROM moment
-                        CROSS JOIN unnest($6::uuid[], $7::uuid[], $8::bigint[])
-                            AS uses (account_id, key_id, age)
-                        CROSS JOIN LATERAL (SELECT now - age * interval '1 microsecond')
-                            AS used (used_at)
-                        JOIN api_keys USING (account_id, key_id)
+                        CROSS JOIN unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::text[],
+                                          $10::text[], $11::text[])
+                            AS uses (account_id, key_id, age, address, user_agent, route)
+                        JOIN api_keys k USING (account_id, key_id)
+                        LEFT JOIN dashboard_settings s ON s.tenant_id = k.tenant_id
+                        CROSS JOIN LATERAL (
+                            SELECT now - age * interval '1 microsecond',
+                                   client_address(s.client_addresses, uses.address::inet))
+                            AS used (used_at, address)
                         LEFT JOIN api_key_last_used AS known USING (account_id, key_id)
                    WHERE known.last_used_at IS NULL
                       OR known.last_used_at <= used_at - interval '1 minute'
+                      OR known.last_used_at < used_at
+                         AND (known.address, known.user_agent, known.route)
+                             IS DISTINCT FROM (used.address, uses.user_agent, uses.route)
                    ORDER BY 1, 2
                    ON CONFLICT (account_id, key_id)
-                       DO UPDATE SET last_used_at = EXCLUDED.last_used_at
-                       WHERE stored.last_used_at <= EXCLUDED.last_used_at - interval '1 minute')
+                       DO UPDATE SET last_used_at = EXCLUDED.last_used_at,
+                           address = EXCLUDED.address, user_agent = EXCLUDED.user_agent,
+                           route = EXCLUDED.route
+                       WHERE stored.last_used_at < EXCLUDED.last_used_at)
                SELECT now AS "now!" FROM moment"#,
             &counts.account_ids,
             &counts.key_ids,
@@ -99,9 +115,14 @@ impl Store {
             &last_used.account_ids,
             &last_used.key_ids,
             &last_used.ages,
+            &last_used.addresses as &[Option<String>],
+            &last_used.user_agents as &[Option<String>],
+            &last_used.routes as &[Option<String>],
         )
         .fetch_one(&mut *tx)
         .await?;
+        let used = uses.iter().map(|key| (key.account_id, key.key_id, &key.clients));
+        clients::record(&mut tx, used).await?;
         tx.commit().await?;
         stored_time("clock_timestamp()", now)
     }
@@ -165,11 +186,12 @@ fn columns(uses: &[KeyUse]) -> (CountColumns, LastUsedColumns) {
             last_used.account_ids.push(key.account_id.uuid());
             last_used.key_ids.push(key.key_id.uuid());
             last_used.ages.push(micros(passed));
+            let client = key.clients.last.as_ref().map(|(client, _)| client);
+            let address = client.and_then(|client| client.address);
+            last_used.addresses.push(address.map(|address| address.to_string()));
+            last_used.user_agents.push(client.and_then(|client| client.user_agent.clone()));
+            last_used.routes.push(client.map(|client| client.route.clone()));
         }
     }
     (counts, last_used)
-}
-
-fn micros(age: Duration) -> i64 {
-    i64::try_from(age.as_micros()).expect("no machine is up for 292,000 years")
 }

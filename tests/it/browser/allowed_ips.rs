@@ -8,7 +8,10 @@ use super::{
 };
 use crate::harness::WALLET;
 
-with_and_without_javascript!(owner_restricts_a_key_to_networks_and_adds_the_own_address);
+with_and_without_javascript!(
+    owner_restricts_a_key_to_networks_and_adds_the_own_address,
+    owner_adopts_a_network_from_which_the_key_was_used,
+);
 
 async fn owner_restricts_a_key_to_networks_and_adds_the_own_address(scripts: Scripts) {
     let world = World::start(scripts).await;
@@ -65,5 +68,45 @@ async fn owner_restricts_a_key_to_networks_and_adds_the_own_address(scripts: Scr
     assert_eq!(networks().await, serde_json::Value::Null);
     world.open("/dashboard/log").await;
     world.says("Allowed networks: 203.0.113.0/24 10.0.0.0/8 127.0.0.1/32 → none").await;
+    world.check_console().await;
+}
+
+async fn owner_adopts_a_network_from_which_the_key_was_used(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    world.app.wallet("0").await;
+    let tenant = &world.app.tronagg;
+    let key = world.app.key_with(tenant, WALLET, json!({"name": "bot"})).await;
+    let call = key.call("GET", "/v1/authorize/tronagg/live").header("User-Agent", "<b>bot</b>");
+    assert_eq!(world.app.send_from("203.0.113.7", call.clone()).await.status, 200);
+    world.app.flush_usage().await;
+    world.sign_in_by_link(tenant, WALLET).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    world.open(&page).await;
+    world.says("Where this key was used").await;
+    assert!(world.text("#last-client").await.contains("<b>bot</b>"));
+    assert!(world.text("#networks").await.contains("203.0.113.0/24"));
+    if scripts == Scripts::On {
+        world.check_axe("key with clients").await;
+    }
+
+    world.click("#edit").await;
+    world.click("input[value='203.0.113.0/24']").await;
+    if scripts == Scripts::On {
+        world.check_axe("key form with used networks").await;
+    }
+    world.click("#submit").await;
+    world.is_at(&page).await;
+    let answer = world.call(tenant.call("GET", &key.path)).await.expect(200);
+    assert_eq!(answer.json["allowed_ips"], json!(["203.0.113.0/24"]));
+    assert_eq!(world.app.send_from("198.51.100.7", call).await.status, 401);
+    world.app.flush_usage().await;
+    world.reload().await;
+    let refusals = world.text("#refusals").await;
+    assert!(refusals.contains("The address was not in the allowed networks"), "{refusals}");
+    assert!(refusals.contains("198.51.100.7"), "{refusals}");
+    world.click("#edit").await;
+    assert!(!world.has("input[value='203.0.113.0/24']").await, "it is already allowed");
+    world.open(&format!("{page}/compromised")).await;
+    assert!(world.text("#networks").await.contains("203.0.113.0/24"));
     world.check_console().await;
 }

@@ -43,9 +43,9 @@ async fn form_of_a_new_key_sets_its_networks() {
             vec![("allowed_ips", "203.0.113.0/24\r\n2001:db8::/48, 198.51.100.7  203.0.113.0/24")],
             json!(["203.0.113.0/24", "2001:db8::/48", "198.51.100.7/32"]),
         ),
-        (vec![("own_address", "192.0.2.7")], json!(["192.0.2.7/32"])),
+        (vec![("add_network", "192.0.2.7")], json!(["192.0.2.7/32"])),
         (
-            vec![("allowed_ips", "10.0.0.0/8"), ("own_address", "192.0.2.7")],
+            vec![("allowed_ips", "10.0.0.0/8"), ("add_network", "192.0.2.7")],
             json!(["10.0.0.0/8", "192.0.2.7/32"]),
         ),
     ] {
@@ -81,7 +81,7 @@ async fn owner_changes_and_clears_the_networks_of_a_key() {
     let edit = format!("/dashboard/keys/{}/edit", key.id);
     let form = owner.get(&edit).await.expect(200);
     form.says("203.0.113.0/24</textarea>");
-    save(&mut owner, &edit, &[("allowed_ips", "203.0.113.0/24"), ("own_address", "192.0.2.7")])
+    save(&mut owner, &edit, &[("allowed_ips", "203.0.113.0/24"), ("add_network", "192.0.2.7")])
         .await
         .expect(303);
     assert_eq!(networks(&site).await, json!(["203.0.113.0/24", "192.0.2.7/32"]));
@@ -130,7 +130,7 @@ async fn invalid_network_is_shown_at_its_field_with_the_right_value() {
     assert!(site.api(keys).await.expect(200).data().is_empty(), "no key was created");
     // The own address may already be in a full list.
     let full = (0..100).map(|n| format!("192.0.2.{n}")).collect::<Vec<_>>().join(" ");
-    let fields = [("allowed_ips", full.as_str()), ("own_address", "192.0.2.7")];
+    let fields = [("allowed_ips", full.as_str()), ("add_network", "192.0.2.7")];
     save(&mut owner, NEW, &fields).await.expect(200);
 }
 

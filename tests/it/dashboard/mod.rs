@@ -12,6 +12,7 @@ mod expired_rows;
 mod forgery;
 mod headers;
 mod holds;
+mod key_clients;
 mod lists;
 mod new_keys;
 mod rate_limits;

@@ -76,7 +76,7 @@ async fn start() -> (Site, NewKey) {
 }
 
 /// Signs in with a link from an admin key with these permissions.
-async fn owner_with(site: &Site, permissions: &[&str], lands_at: &str) -> Visitor {
+pub async fn owner_with(site: &Site, permissions: &[&str], lands_at: &str) -> Visitor {
     let admin_key = site.app.tronagg.admin_key_with(&site.app, permissions).await;
     let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);
     let made = site.api(call.json(json!({"account": WALLET}))).await.expect(201);

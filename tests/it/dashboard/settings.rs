@@ -23,7 +23,7 @@ async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     let get = || site.api(tenant.call("GET", "/v1/dashboard-settings"));
     let defaults = json!({
         "name": null, "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
-        "owner_rate_limits": false,
+        "owner_rate_limits": false, "client_addresses": "full",
     });
     assert_eq!(get().await.expect(200).json, defaults);
     let change = json!({
@@ -44,7 +44,7 @@ async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     assert_eq!(kept.json["owner_rate_limits"], true);
     let cleared = json!({
         "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
-        "owner_rate_limits": false,
+        "owner_rate_limits": false, "client_addresses": "full",
     });
     assert_eq!(site.set_dashboard(tenant, cleared).await.expect(200).json, defaults);
     // The settings of another tenant have not changed.

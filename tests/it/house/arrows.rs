@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "state",
             "store",
             "telemetry",
+            "usage",
         ],
     ),
 ];
@@ -62,7 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("askama", &["dashboard", "web"]),
     ("axum", &["auth", "dashboard", "http", "telemetry", "cli", "web"]),
     ("form_urlencoded", &["web"]),
-    ("ipnet", &["domain", "http"]),
+    ("ipnet", &["domain", "http", "store", "usage"]),
     ("k256", &["domain"]),
     ("rust_embed", &["dashboard", "http", "schema"]),
     ("sha3", &["domain"]),

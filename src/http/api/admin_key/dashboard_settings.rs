@@ -1,5 +1,5 @@
 //! The dashboard settings of a platform: its branding, its return origins, sign-in with a wallet,
-//! and whether owners may lower rate limits.
+//! whether owners may lower rate limits, and which addresses of clients are shown.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::{
             self, AccentColor, DisplayName, Logo, LogoMediaType, LogoRef, ReturnOrigins,
             WalletSignIn, WebOrigin,
         },
+        key_clients::ClientAddresses,
         tenant::Tenant,
     },
     http::api::shared::{
@@ -43,6 +44,8 @@ pub struct DashboardSettings {
     wallet_sign_in: WalletSignIn,
     /// Whether the owner of an account may lower the rate limits of its keys.
     owner_rate_limits: bool,
+    /// Which addresses of clients Tollgate stores and shows for the keys of the tenant.
+    client_addresses: ClientAddresses,
 }
 
 /// The platform's logo.
@@ -71,6 +74,7 @@ impl DashboardSettings {
             return_origins: settings.return_origins,
             wallet_sign_in: settings.wallet_sign_in,
             owner_rate_limits: settings.owner_rate_limits,
+            client_addresses: settings.client_addresses,
         }
     }
 }
@@ -97,6 +101,10 @@ pub struct PatchDashboardSettingsRequest {
     /// raise a limit above the platform's number.
     #[schema(nullable = false)]
     owner_rate_limits: Option<bool>,
+    /// Which addresses of clients Tollgate stores and shows for the keys of the tenant. Addresses
+    /// that are already stored are shown in the same way.
+    #[schema(nullable = false)]
+    client_addresses: Option<ClientAddresses>,
 }
 
 impl PatchDashboardSettingsRequest {
@@ -109,6 +117,7 @@ impl PatchDashboardSettingsRequest {
             wallet_sign_in: fields
                 .change("wallet_sign_in", text(|text| wallet_sign_in(text, tenant))),
             owner_rate_limits: fields.change("owner_rate_limits", boolean),
+            client_addresses: fields.change("client_addresses", text(str::parse)),
         };
         fields.finish(Some(request))
     }
@@ -123,6 +132,7 @@ impl From<PatchDashboardSettingsRequest> for DashboardChange {
             return_origins: request.return_origins,
             wallet_sign_in: request.wallet_sign_in,
             owner_rate_limits: request.owner_rate_limits,
+            client_addresses: request.client_addresses,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod dashboard_links;
 pub mod dashboard_sessions;
 pub mod dashboard_settings;
 pub mod holds;
+pub mod key_clients;
 pub mod ledger;
 pub mod limits;
 pub mod purchases;

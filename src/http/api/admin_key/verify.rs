@@ -18,6 +18,7 @@ use crate::{
         api_key::{KeyText, MalformedKey},
         id::{KeyId, RequestId},
         idempotency::IdempotencyKey,
+        key_clients::Client,
         purchase::NewPurchase,
         rate_limit::{Cost, LimitState},
         scope::{Scope, ScopeSet},
@@ -42,6 +43,9 @@ use crate::{
     state::AppState,
     store::{Refusal, StoreError},
 };
+
+/// The route, as the clients of a key show it.
+const ROUTE: &str = "/v1/keys/verify";
 
 /// The result of a verification. `valid` and `code` are always present. Every other member is
 /// present only if its value is known.
@@ -153,8 +157,10 @@ impl VerifyRequest {
     }
 }
 
+/// Parses an address. An IPv4-mapped IPv6 address is its IPv4 address.
 fn client_ip(text: &str) -> Result<IpAddr, &'static str> {
-    text.parse().map_err(|_| "must be an IP address, such as 203.0.113.7")
+    let address = text.parse::<IpAddr>().map(|address| address.to_canonical());
+    address.map_err(|_| "must be an IP address, such as 203.0.113.7")
 }
 
 impl VerifyRequest {
@@ -265,6 +271,8 @@ async fn answer(
     let Some(key) = key else {
         return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
+    // The user agent of this request is the backend's.
+    let client = Client { address: request.client_ip, user_agent: &[], route: ROUTE };
     let asked = request.asked_scopes();
     let presented = Presented::new(key)
         .for_tenant(Some((&tenant.slug, tenant.environment)))
@@ -276,7 +284,7 @@ async fn answer(
         Err(Denied { reason, principal, rate_limited, .. }) => {
             let outcome = GateDecision::Denied(reason).usage();
             if let (Some(principal), Some(outcome)) = (&principal, outcome) {
-                state.usage.record(principal, outcome);
+                state.usage.record(principal, outcome, &client);
             }
             let key = principal.as_ref().map(VerifiedKey::new).unwrap_or_default();
             let denied = VerifyResponse::denied(reason, key)?;
@@ -295,7 +303,7 @@ async fn answer(
     // The key was accepted, even if the charge failed.
     let decision =
         decided.as_ref().map_or(GateDecision::Passed, |(answer, _)| answer.code.decision());
-    state.usage.record(&found, decision.usage().unwrap_or(UsageOutcome::Valid));
+    state.usage.record(&found, decision.usage().unwrap_or(UsageOutcome::Valid), &client);
     decided
 }
 
