@@ -69,6 +69,7 @@ done
 cp "$work/out/theme/page.css" "$work/out/theme/theme.js" "$work/out/theme/page.js" "$work/out/theme/search.js" \
     src/dashboard/assets/favicon.svg "$book/theme"
 cp "$work/out/elasticlunr.min.js" "$work/out/searchindex.js" "$book"
+scripts/shrink-search-index.py "$book/searchindex.js"
 find "$book" -type f -exec chmod 644 {} +
 
 if [ "$mode" = --check ]; then
