@@ -58,6 +58,7 @@ def describe_verification(verification: VerifyResponse) -> str:
             | VerificationCode.EXPIRED
             | VerificationCode.DISABLED
             | VerificationCode.ACCOUNT_SUSPENDED
+            | VerificationCode.IP_NOT_ALLOWED
             | VerificationCode.INSUFFICIENT_SCOPE
         ):
             return "refused"
@@ -147,6 +148,7 @@ def main() -> None:
                 "resets_in": 37,
             }
         ],
+        "allowed_ips": ["203.0.113.0/24"],
         "enabled": True,
         "status": "live",
         "created_at": "2027-01-31T12:00:00.000000Z",

@@ -48,6 +48,7 @@ export function describeVerification(verification: Schemas["VerifyResponse"]): s
     case "EXPIRED":
     case "DISABLED":
     case "ACCOUNT_SUSPENDED":
+    case "IP_NOT_ALLOWED":
       return "refused";
     case "INSUFFICIENT_SCOPE":
       return `lacks ${verification.missing_scopes?.join(" ") ?? "a scope"}`;
