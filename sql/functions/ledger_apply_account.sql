@@ -44,7 +44,8 @@ BEGIN
            array_agg(ledger_key(
                key_id => key_id, spends_as => coalesce(spends_as, key_id),
                denial => coalesce(
-                   key_denial(revoked_at, expires_at, enabled, v_account.status, v_now),
+                   key_denial(revoked_at, expires_at, enabled, v_account.status, v_now,
+                              (SELECT status FROM tenants WHERE tenant_id = v_account.tenant_id)),
                    CASE WHEN NOT scopes && p_purchase_scopes THEN 'scope_lost' END),
                spend_limit => spend_limit, spend_period => spend_period)) AS keys
     INTO v_load

@@ -19,7 +19,8 @@ BEGIN
                a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
                AND bool_and(
                    k.key_id IS NOT NULL AND o.kind = 'purchase'
-                   AND key_denial(k.revoked_at, k.expires_at, k.enabled, a.status, p_now) IS NULL
+                   AND key_denial(k.revoked_at, k.expires_at, k.enabled, a.status, p_now,
+                                  t.status) IS NULL
                    AND k.scopes && p_purchase_scopes AND k.spend_limit IS NULL
                    AND r.account_id IS NULL AND s.account_id IS NULL
                    AND o.account_id <> ALL (p_apart)
@@ -31,7 +32,9 @@ BEGIN
         CROSS JOIN LATERAL (SELECT
             (p_accounts[o.account]).last_seq, (p_accounts[o.account]).last_entry_at,
             (p_accounts[o.account]).balance, (p_accounts[o.account]).held,
-            (p_accounts[o.account]).status) AS a
+            (p_accounts[o.account]).status, (p_accounts[o.account]).tenant_id) AS a
+        -- A lock on the tenant would be shared by all purchases, so its status is read without one.
+        LEFT JOIN LATERAL (SELECT status FROM tenants WHERE tenant_id = a.tenant_id LIMIT 1) AS t ON true
         LEFT JOIN LATERAL (
             SELECT key_id, spends_as, revoked_at, expires_at, enabled, scopes, spend_limit
             FROM api_keys WHERE account_id = o.account_id AND key_id = o.key_id LIMIT 1

@@ -8,8 +8,13 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER tenants_append_only BEFORE UPDATE OR DELETE ON tenants
+CREATE OR REPLACE TRIGGER tenants_no_delete BEFORE DELETE ON tenants
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
+-- Nodes cache these columns forever.
+CREATE OR REPLACE TRIGGER tenants_identity
+    BEFORE UPDATE OF tenant_id, slug, environment, prefix, max_keys, currency, decimals, account_format,
+                     default_scopes, created_at
+    ON tenants FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER tenants_no_truncate BEFORE TRUNCATE ON tenants
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys

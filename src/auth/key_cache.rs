@@ -2,10 +2,12 @@ use std::sync::{PoisonError, atomic::AtomicU8};
 
 use super::{
     Denied, Principal, Verdict,
+    group_changes::GroupChanges,
     sync::{AtomicU64, Ordering, RwLock},
 };
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
+    key_group::KeyGroup,
     verification::Denial,
 };
 
@@ -33,16 +35,23 @@ pub const MAX_ENTRIES: usize = 100_000_000;
 ///
 /// A row that was read before its key changed must not be inserted after the change was applied. So
 /// each shard counts the changes that were applied to it. A miss returns the count as a [`Ticket`].
-/// The row is inserted only if the count has not changed since.
+/// The row is inserted only if the count has not changed since. See [`GroupChanges`] for changes to
+/// all keys of a tenant.
 pub struct KeyCache {
     shards: Box<[RwLock<Shard>]>,
-    /// Number of changes that all shards have applied.
+    groups: GroupChanges,
+    /// Number of changes that the groups and all shards have applied.
     changes: AtomicU64,
 }
 
-/// The number of changes that a shard had applied when a lookup missed.
+/// The numbers of changes that had been applied when a lookup missed.
 #[derive(Clone, Copy)]
-pub struct Ticket(u64);
+pub struct Ticket {
+    /// Number of changes of the shard.
+    shard: u64,
+    /// Number of changes of all groups.
+    groups: u64,
+}
 
 /// The result of a lookup in the cache.
 pub enum Found {
@@ -70,13 +79,15 @@ struct Shard {
     hand: usize,
 }
 
-/// A slot takes 40 bytes, so three slots fit into two cache lines of the processor.
+/// A slot takes 48 bytes, so four slots fit into three cache lines of the processor.
 #[derive(Default)]
 struct Slot {
     /// The hash without its last byte. The mark takes the place of that byte.
     hash: [u8; 31],
     mark: Mark,
     principal: Option<Principal>,
+    /// Number of changes of all groups before the row of the key was read.
+    group_changes: u64,
 }
 
 /// The state of a slot: whether it contains a key, whether the key was used since the hand last
@@ -99,34 +110,40 @@ impl KeyCache {
             let capacity = capacity / number + usize::from(shard < capacity % number);
             RwLock::new(Shard::new(capacity))
         });
-        Self { shards: shards.collect(), changes: AtomicU64::new(0) }
+        let (groups, changes) = (GroupChanges::new(), AtomicU64::new(0));
+        Self { shards: shards.collect(), groups, changes }
     }
 
     /// Finds the verdict of a key.
     pub fn look_up(&self, hash: &KeyHash) -> Found {
         let shard = self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner);
-        match shard.find(hash) {
-            Some(place) => {
+        let slot = shard.find(hash).map(|place| &shard.slots[place]);
+        match slot.filter(|slot| slot.is_current(&self.groups)) {
+            Some(slot) => {
                 shard.hits.fetch_add(1, Ordering::Relaxed);
-                Found::Hit(shard.slots[place].verdict())
+                Found::Hit(slot.verdict())
             }
-            None => Found::Miss(Ticket(shard.changes)),
+            None => Found::Miss(self.ticket_of(&shard)),
         }
     }
 
     /// Returns a ticket with which the caller can insert or replace the verdict of a key, whether
     /// or not the key is cached.
     pub fn ticket(&self, hash: &KeyHash) -> Ticket {
-        Ticket(self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner).changes)
+        self.ticket_of(&self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ticket_of(&self, shard: &Shard) -> Ticket {
+        Ticket { shard: shard.changes, groups: self.groups.number() }
     }
 
     /// Inserts a verdict that was read after the ticket was taken, unless the shard has applied a
     /// change since.
     pub fn insert(&self, hash: &KeyHash, ticket: Ticket, verdict: &Verdict) {
         // Verdicts about unknown keys and outages are not cached, so they need no lock.
-        let Some(slot) = Slot::new(hash, verdict) else { return };
+        let Some(slot) = Slot::new(hash, verdict, ticket.groups) else { return };
         let mut shard = self.shard(hash.tag()).write().unwrap_or_else(PoisonError::into_inner);
-        if shard.changes == ticket.0 {
+        if shard.changes == ticket.shard {
             shard.insert(hash, slot);
         }
     }
@@ -140,6 +157,13 @@ impl KeyCache {
             shard.remove(place);
         }
         drop(shard);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Applies a change to all keys of a group. After it returns, no lookup finds a verdict that was
+    /// read before the change.
+    pub fn invalidate_group(&self, group: KeyGroup) {
+        self.groups.apply(group);
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -319,7 +343,7 @@ fn scale(bits: u64, number: usize) -> usize {
 
 impl Slot {
     /// Returns `None` if verdicts of this kind are not cached.
-    fn new(hash: &KeyHash, verdict: &Verdict) -> Option<Self> {
+    fn new(hash: &KeyHash, verdict: &Verdict, group_changes: u64) -> Option<Self> {
         let (denial, principal) = match verdict {
             Ok(principal) => (None, Some(principal.clone())),
             Err(denied) => (Some(denied.reason), denied.principal.clone()),
@@ -327,7 +351,13 @@ impl Slot {
         let mark = Mark::new(denial)?;
         let (hash, _) =
             hash.as_bytes().split_first_chunk().expect("32 bytes have a prefix of 31 bytes");
-        Some(Self { hash: *hash, mark, principal })
+        Some(Self { hash: *hash, mark, principal, group_changes })
+    }
+
+    /// Whether the group of the key has not changed since the row was read.
+    fn is_current(&self, groups: &GroupChanges) -> bool {
+        let group = self.principal.as_ref().map(|principal| principal.group);
+        group.is_none_or(|group| groups.is_current(group, self.group_changes))
     }
 
     fn is_empty(&self) -> bool {
@@ -358,6 +388,7 @@ impl Mark {
             Some(Denial::Expired) => 3,
             Some(Denial::Disabled) => 4,
             Some(Denial::AccountSuspended) => 5,
+            Some(Denial::TenantSuspended) => 6,
             Some(
                 Denial::Malformed
                 | Denial::NotFound
@@ -375,7 +406,8 @@ impl Mark {
             2 => Some(Denial::Revoked),
             3 => Some(Denial::Expired),
             4 => Some(Denial::Disabled),
-            _ => Some(Denial::AccountSuspended),
+            5 => Some(Denial::AccountSuspended),
+            _ => Some(Denial::TenantSuspended),
         }
     }
 

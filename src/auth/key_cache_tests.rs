@@ -10,19 +10,33 @@ use super::{
 use crate::domain::{
     account::{AccountFormat, ExternalId},
     api_key::KeyHash,
-    id::KeyId,
+    id::{KeyId, TenantId},
+    key_group::KeyGroup,
     scope::ScopeSet,
     tenant::Environment,
 };
 
-fn principal(number: u64) -> Principal {
-    Principal::new(PrincipalParts::new(
+fn parts(number: u64) -> PrincipalParts {
+    PrincipalParts::new(
         "tronagg".parse().expect("a slug"),
         Environment::Live,
         ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
         KeyId::from_uuid(Uuid::from_u128(number.into())),
         ScopeSet::parse(["read"]).expect("a scope"),
-    ))
+    )
+}
+
+fn principal(number: u64) -> Principal {
+    Principal::new(parts(number))
+}
+
+fn group(tenant: u8) -> KeyGroup {
+    KeyGroup::of_tenant(TenantId::from_uuid(Uuid::from_u128(tenant.into())))
+}
+
+/// Returns a principal of this tenant.
+fn principal_of(tenant: u8, number: u64) -> Principal {
+    Principal::new(parts(number).in_group(group(tenant)))
 }
 
 /// Returns a hash with this tag. `rest` distinguishes the hashes of one tag.
@@ -51,8 +65,14 @@ fn store(cache: &KeyCache, hash: &KeyHash, verdict: &Verdict) {
 #[test]
 fn verdict_is_cached_completely_and_replaced_by_a_newer_one() {
     let cache = KeyCache::new(100);
-    let reasons =
-        [Denial::Revoked, Denial::Expired, Denial::Disabled, Denial::AccountSuspended].map(Some);
+    let reasons = [
+        Denial::Revoked,
+        Denial::Expired,
+        Denial::Disabled,
+        Denial::TenantSuspended,
+        Denial::AccountSuspended,
+    ];
+    let reasons = reasons.map(Some);
     for (number, reason) in (0..).zip([None].into_iter().chain(reasons)) {
         let verdict = match reason {
             None => Ok(principal(number)),
@@ -63,7 +83,7 @@ fn verdict_is_cached_completely_and_replaced_by_a_newer_one() {
     }
     store(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
     assert_eq!(cached(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
-    assert_eq!(cache.counts().0, 5);
+    assert_eq!(cache.counts().0, 6);
 }
 
 #[test]
@@ -105,6 +125,27 @@ fn invalidation_removes_all_keys_with_the_tag_and_no_others() {
         assert_eq!(cached(&cache, &hash_with(7, rest)), None);
         assert_eq!(cached(&cache, &hash_with(8, rest)), Some(Ok(principal(8))));
     }
+}
+
+#[test]
+fn change_to_a_group_makes_exactly_its_earlier_verdicts_stale() {
+    let cache = KeyCache::new(1000);
+    for number in 0..40 {
+        store(&cache, &hash(number), &Ok(principal_of(u8::from(number >= 20), number)));
+    }
+    let read_before = cache.ticket(&hash(50));
+    cache.invalidate_group(group(1));
+    cache.insert(&hash(50), read_before, &Ok(principal_of(1, 50)));
+    for number in (0..40).chain([50]) {
+        let is_kept = number < 20;
+        assert_eq!(cached(&cache, &hash(number)).is_some(), is_kept, "{number}");
+    }
+    store(&cache, &hash(20), &Ok(principal_of(1, 20)));
+    assert_eq!(cached(&cache, &hash(20)), Some(Ok(principal_of(1, 20))));
+    // A change to one group does not make a later verdict on a key of another group stale.
+    cache.invalidate_group(group(0));
+    assert_eq!(cached(&cache, &hash(20)), Some(Ok(principal_of(1, 20))));
+    assert_eq!(cached(&cache, &hash(0)), None);
 }
 
 #[test]
@@ -155,6 +196,7 @@ enum Step {
     Read(u8),
     Insert(u8),
     Change(u8),
+    ChangeGroup(u8),
     Clear,
 }
 
@@ -164,7 +206,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => key.clone().prop_map(Step::Ask),
         6 => key.clone().prop_map(Step::Read),
         6 => key.clone().prop_map(Step::Insert),
-        2 => key.prop_map(Step::Change),
+        2 => key.clone().prop_map(Step::Change),
+        1 => key.prop_map(Step::ChangeGroup),
         1 => Just(Step::Clear),
     ]
 }
@@ -178,6 +221,11 @@ fn tag(number: u8) -> u64 {
     u64::from(number / 3)
 }
 
+/// Returns the tenant of a key. Keys with one tag can belong to two tenants.
+fn tenant(number: u8) -> u8 {
+    number % 2
+}
+
 proptest! {
     /// The cache may forget a key, but never returns a verdict from before the key's last change.
     #[test]
@@ -185,19 +233,23 @@ proptest! {
         capacity in 0..12_usize, steps in prop::collection::vec(step(), 1..300)
     ) {
         let cache = KeyCache::new(capacity);
-        // The number of changes to the keys of each tag. Verdicts about the keys of a tag carry
-        // this number.
-        let mut changes = [0; 4];
+        // The number of changes to each key. Verdicts about a key carry this number.
+        let mut changes = [0; 12];
+        let change = |changes: &mut [u64; 12], is_changed: &dyn Fn(u8) -> bool| {
+            let keys = (0_u8..).zip(changes);
+            keys.filter(|(key, _)| is_changed(*key)).for_each(|(_, changes)| *changes += 1);
+        };
         let mut reading = HashMap::new();
         for step in steps {
             match step {
                 Step::Ask(number) => {
                     if let Some(verdict) = cached(&cache, &key(number)) {
-                        prop_assert_eq!(verdict, Ok(principal(changes[tag(number) as usize])));
+                        let newest = changes[usize::from(number)];
+                        prop_assert_eq!(verdict, Ok(principal_of(tenant(number), newest)));
                     }
                 }
                 Step::Read(number) => {
-                    let read = principal(changes[tag(number) as usize]);
+                    let read = principal_of(tenant(number), changes[usize::from(number)]);
                     reading.insert(number, (cache.ticket(&key(number)), read));
                 }
                 Step::Insert(number) => {
@@ -206,12 +258,16 @@ proptest! {
                     }
                 }
                 Step::Change(number) => {
-                    changes[tag(number) as usize] += 1;
+                    change(&mut changes, &|key| tag(key) == tag(number));
                     cache.invalidate(key(number).tag());
+                }
+                Step::ChangeGroup(number) => {
+                    change(&mut changes, &|key| tenant(key) == tenant(number));
+                    cache.invalidate_group(group(tenant(number)));
                 }
                 Step::Clear => {
                     // Any key may have changed before the cache was cleared.
-                    changes.iter_mut().for_each(|changes| *changes += 1);
+                    change(&mut changes, &|_| true);
                     cache.clear();
                     prop_assert_eq!(cache.counts().0, 0);
                 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
+    key_group::KeyGroup,
     rate_limit::Cost,
     server::ServerId,
     timestamp::Timestamp,
@@ -27,7 +28,8 @@ use crate::domain::{
 ///
 /// The caller that grants the lease guarantees the following. If a change could make this verifier
 /// refuse a key that it accepts now, the caller applies the change with
-/// [`invalidate`](Self::invalidate) before the operation that makes the change returns. This holds
+/// [`invalidate`](Self::invalidate) or [`invalidate_group`](Self::invalidate_group) before the
+/// operation that makes the change returns. This holds
 /// until the lease ends. ARCHITECTURE.md contains the protocol and its proof.
 pub struct LeasedVerifier<L> {
     lookup: L,
@@ -118,6 +120,12 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     /// from before the change.
     pub fn invalidate(&self, tag: KeyTag) {
         self.cache.invalidate(tag);
+    }
+
+    /// Applies a change to all keys of a group. After it returns, no new request gets a verdict
+    /// from before the change.
+    pub fn invalidate_group(&self, group: KeyGroup) {
+        self.cache.invalidate_group(group);
     }
 
     /// Clears the cache, which applies a change to all keys.

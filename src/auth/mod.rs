@@ -59,6 +59,7 @@
 mod body;
 mod credentials;
 mod gate;
+mod group_changes;
 mod key_cache;
 #[cfg(test)]
 mod key_cache_tests;

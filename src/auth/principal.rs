@@ -14,6 +14,7 @@ use crate::domain::{
     account::ExternalId,
     address_set::AddressSet,
     id::KeyId,
+    key_group::KeyGroup,
     scope::ScopeSet,
     tenant::{Environment, Slug},
     timestamp::Timestamp,
@@ -47,6 +48,8 @@ pub struct PrincipalParts {
     pub allowed_ips: Option<AddressSet>,
     /// The rate limits of the key, its account and its tenant. `None` means that no limit applies.
     pub limits: Option<Limits>,
+    /// The group that a change to the tenant affects.
+    pub(crate) group: KeyGroup,
 }
 
 /// The rate limits of a principal. Two values are equal if they show the same limits.
@@ -64,8 +67,17 @@ impl PrincipalParts {
         key_id: KeyId,
         scopes: ScopeSet,
     ) -> Self {
-        let (expires_at, allowed_ips, limits) = (None, None, None);
-        Self { tenant, environment, account, key_id, scopes, expires_at, allowed_ips, limits }
+        Self {
+            tenant,
+            environment,
+            account,
+            key_id,
+            scopes,
+            expires_at: None,
+            allowed_ips: None,
+            limits: None,
+            group: KeyGroup::default(),
+        }
     }
 
     /// Sets the moment when the key expires, by the database's clock. `None` means never.
@@ -78,6 +90,13 @@ impl PrincipalParts {
     #[must_use]
     pub fn allowed_from(self, allowed_ips: Option<AddressSet>) -> Self {
         Self { allowed_ips, ..self }
+    }
+
+    /// Sets the group of the key. See
+    /// [`LeasedVerifier::invalidate_group`](super::LeasedVerifier::invalidate_group).
+    #[must_use]
+    pub fn in_group(self, group: KeyGroup) -> Self {
+        Self { group, ..self }
     }
 
     /// Sets the rate limits. `None` means that no limit applies.

@@ -82,6 +82,8 @@ problem_codes! {
     InsufficientBalance: PAYMENT_REQUIRED, "insufficient_balance", "Insufficient balance";
     /// The rest of the key's spend limit is smaller than the amount.
     SpendLimitExceeded: PAYMENT_REQUIRED, "spend_limit_exceeded", "Spend limit exceeded";
+    /// The key is live, but its tenant is suspended.
+    TenantSuspended: FORBIDDEN, "tenant_suspended", "Tenant suspended";
     /// The API key is live, but its account is suspended.
     AccountSuspended: FORBIDDEN, "account_suspended", "Account suspended";
     /// None of the API key's scopes implies the required one.

@@ -113,6 +113,10 @@ impl From<Denial> for Problem {
                  this address. Check that you copied all of it.",
                 Challenge::InvalidToken,
             ),
+            Denial::TenantSuspended => Self::new(
+                ProblemCode::TenantSuspended,
+                "The API key is live, but its platform is suspended. Contact the issuer of the key.",
+            ),
             Denial::AccountSuspended => Self::new(
                 ProblemCode::AccountSuspended,
                 "The API key is live, but its account is suspended. Contact the issuer of the key.",

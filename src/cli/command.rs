@@ -37,10 +37,10 @@ enum Command {
     /// Applies missing migrations and loads the SQL functions. Every command that uses the
     /// database, including serve, does this first.
     Migrate(migrate::Migrate),
-    /// Create, list and show tenants, and change their rate limits
+    /// Create, list and show tenants, suspend and resume them, and change their rate limits
     ///
-    /// A tenant is a platform in one environment. Apart from its rate limits, you cannot change a
-    /// tenant after its creation.
+    /// A tenant is a platform in one environment. You cannot change its other settings after its
+    /// creation.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Create, list and revoke a tenant's admin keys

@@ -18,6 +18,7 @@ mod reference;
 mod serve;
 mod tenant;
 mod tenant_limits;
+mod tenant_status;
 mod which_tenant;
 
 pub use command::Cli;

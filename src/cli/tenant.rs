@@ -2,7 +2,10 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{database::Database, output::outln, tenant_limits::Limits, which_tenant::find};
+use super::{
+    database::Database, output::outln, tenant_limits::Limits, tenant_status::SetStatus,
+    which_tenant::find,
+};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -11,7 +14,7 @@ use crate::{
         api_key::{KeyPrefix, KeyText},
         audit::Origin,
         scope::ScopeSet,
-        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy, TenantStatus},
         text::Name,
     },
     entropy,
@@ -36,6 +39,17 @@ pub enum TenantCommand {
     /// this scope or for a scope that it implies. A list has at most 8 limits. You can run this
     /// command while the service runs. Once it has returned, every node applies the new limits.
     Limits(Limits),
+    /// Suspend a tenant: refuse all its API keys and admin keys, and close its dashboard
+    ///
+    /// Requests with its keys get 403 tenant_suspended. Its dashboard answers 403. Balances, keys and
+    /// open sessions stay as they are. You can run this command while the service runs. Once it has
+    /// returned, every node refuses each new request.
+    Suspend(SetStatus),
+    /// Resume a suspended tenant
+    ///
+    /// Its keys are accepted and its dashboard opens again. You can run this command while the
+    /// service runs.
+    Resume(SetStatus),
 }
 
 #[derive(Args)]
@@ -107,6 +121,8 @@ impl TenantCommand {
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Limits(limits) => limits.run().await,
+            Self::Suspend(change) => change.run(TenantStatus::Suspended).await,
+            Self::Resume(change) => change.run(TenantStatus::Active).await,
         }
     }
 }
@@ -145,7 +161,8 @@ impl List {
         let database = Database::open_to_read(&self.database).await?;
         let tenants = database.store.list_tenants().await?;
         if self.json {
-            outln!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()))?;
+            let tenants = tenants.iter().map(|(tenant, status)| describe(tenant, *status));
+            outln!("{}", json!(tenants.collect::<Vec<_>>()))?;
         } else if tenants.is_empty() {
             outln!(
                 "There are no tenants yet. Create one with tollgate tenant create SLUG --prefix \
@@ -153,21 +170,23 @@ impl List {
             )?;
         } else {
             outln!(
-                "{:<24} {:<11} {:<17} {:>8}  CURRENCY",
+                "{:<24} {:<11} {:<17} {:>8}  {:<10}  STATUS",
                 "TENANT",
                 "ENVIRONMENT",
                 "PREFIX",
-                "MAX KEYS"
+                "MAX KEYS",
+                "CURRENCY"
             )?;
-            for tenant in &tenants {
+            for (tenant, status) in &tenants {
                 let policy = &tenant.policy;
                 outln!(
-                    "{:<24} {:<11} {:<17} {:>8}  {}",
+                    "{:<24} {:<11} {:<17} {:>8}  {:<10}  {}",
                     tenant.slug.as_str(),
                     tenant.environment.as_str(),
                     policy.prefix.as_str(),
                     policy.max_keys.get(),
                     policy.currency.code(),
+                    status.as_str(),
                 )?;
             }
         }
@@ -179,10 +198,11 @@ impl Show {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_to_read(&self.database).await?;
         let tenant = find(&database, &self.slug, self.environment).await?;
+        let status = database.store.tenant_status(&tenant).await?;
         if self.json {
-            outln!("{}", describe(&tenant))?;
+            outln!("{}", describe(&tenant, status))?;
         } else {
-            print(&tenant)?;
+            print(&tenant, status)?;
         }
         database.close().await
     }
@@ -201,12 +221,13 @@ fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {
     })
 }
 
-fn describe(tenant: &Tenant) -> serde_json::Value {
+fn describe(tenant: &Tenant, status: TenantStatus) -> serde_json::Value {
     let policy = &tenant.policy;
     json!({
         "id": tenant.id,
         "tenant": tenant.slug.as_str(),
         "environment": tenant.environment.as_str(),
+        "status": status.as_str(),
         "prefix": policy.prefix.as_str(),
         "max_keys": policy.max_keys.get(),
         "currency": policy.currency.code(),
@@ -218,19 +239,20 @@ fn describe(tenant: &Tenant) -> serde_json::Value {
 
 fn print_created(tenant: &Tenant, admin_key: &KeyText, json: bool) -> anyhow::Result<()> {
     if json {
-        let mut object = describe(tenant);
+        let mut object = describe(tenant, TenantStatus::Active);
         object["admin_key"] = admin_key.expose().into();
         return outln!("{object}");
     }
-    print(tenant)?;
+    print(tenant, TenantStatus::Active)?;
     outln!("admin key       {}", admin_key.expose())?;
     outln!("\nThe admin key is shown only once. Store it where only your backend can read it.")
 }
 
-fn print(tenant: &Tenant) -> anyhow::Result<()> {
+fn print(tenant: &Tenant, status: TenantStatus) -> anyhow::Result<()> {
     let policy = &tenant.policy;
     outln!("tenant          {}", tenant.slug)?;
     outln!("environment     {}", tenant.environment.as_str())?;
+    outln!("status          {}", status.as_str())?;
     outln!("prefix          {}", policy.prefix)?;
     outln!("max keys        {}", policy.max_keys.get())?;
     outln!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals())?;

@@ -77,11 +77,13 @@ pub async fn enter(
     let link = link_token(query.text("token"))?;
     let visitor = match visitor {
         Ok(visitor) => Some(visitor),
-        Err(Failure::SignedOut) => None,
+        // A session of a suspended platform does not keep the browser from another platform.
+        Err(Failure::SignedOut | Failure::PlatformSuspended) => None,
         Err(failure) => return Err(failure),
     };
     let target = match state.store().find_dashboard_link(&link).await? {
         FoundLink::Live(target) => target,
+        FoundLink::TenantSuspended => return Err(Failure::PlatformSuspended),
         dead => return show_dead_link(&state, dead, visitor.as_ref()).await,
     };
     let settings = state.store().dashboard_settings(&target.tenant).await?;
@@ -117,7 +119,7 @@ impl FromRequest<AppState> for LinkForm {
         let (mut parts, body) = request.into_parts();
         let mut visitor = match Visitor::from_request_parts(&mut parts, state).await {
             Ok(visitor) => Some(visitor),
-            Err(Failure::SessionOver) => None,
+            Err(Failure::SessionOver | Failure::PlatformSuspended) => None,
             Err(failure) => return Err(failure),
         };
         let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
@@ -192,6 +194,7 @@ async fn show_dead_link(
             let link = allowed.map(|url| Link { label, url: url.origin().to_string() });
             (tenant_frame(&tenant, &settings, heading, Nav::Nowhere), link)
         }
+        (None, FoundLink::TenantSuspended) => return Err(Failure::PlatformSuspended),
         (None, FoundLink::Live(_) | FoundLink::Unknown) => return Err(Failure::LinkDead),
     };
     let text = vec![text.to_owned()];

@@ -94,6 +94,8 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::SessionCloseAll => "All sessions ended",
         // These events belong to no account, so no owner sees them.
         AuditAction::TenantCreate
+        | AuditAction::TenantSuspend
+        | AuditAction::TenantResume
         | AuditAction::TenantLimitsChange
         | AuditAction::AdminKeyCreate
         | AuditAction::AdminKeyRevoke

@@ -46,7 +46,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
 fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
     let (heading, text) = failure.words();
     let link = match failure {
-        Failure::LinkDead => None,
+        Failure::LinkDead | Failure::PlatformSuspended => None,
         _ => Some(Link { label: "Go to the dashboard".into(), url: "/dashboard".into() }),
     };
     MessagePage {

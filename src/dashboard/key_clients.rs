@@ -79,6 +79,7 @@ fn reason(outcome: UsageOutcome) -> &'static str {
         UsageOutcome::Revoked => "The key was revoked",
         UsageOutcome::Expired => "The key had expired",
         UsageOutcome::Disabled => "The key was disabled",
+        UsageOutcome::TenantSuspended => "The platform was suspended",
         UsageOutcome::AccountSuspended => "The account was suspended",
         UsageOutcome::IpNotAllowed => "The address was not in the allowed networks",
         UsageOutcome::InsufficientScope => "The key lacked the required scope",

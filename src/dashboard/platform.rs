@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         dashboard::{DashboardSettings, WalletSignIn},
-        tenant::{Environment, Slug, Tenant},
+        tenant::{Environment, Slug, Tenant, TenantStatus},
     },
     state::AppState,
     store::set_tenant,
@@ -43,7 +43,7 @@ impl FromRequestParts<AppState> for Platform {
 
 impl Platform {
     /// Finds a platform whose accounts may sign in with a wallet. For any other platform, returns
-    /// [`Failure::NotFound`].
+    /// [`Failure::NotFound`], and while the platform is suspended, [`Failure::PlatformSuspended`].
     pub async fn find(
         state: &AppState,
         slug: &Slug,
@@ -55,6 +55,9 @@ impl Platform {
         let policy = settings.wallet_sign_in;
         if policy == WalletSignIn::Off || !policy.fits(tenant.policy.account_format) {
             return Err(Failure::NotFound);
+        }
+        if state.store().tenant_status(&tenant).await? == TenantStatus::Suspended {
+            return Err(Failure::PlatformSuspended);
         }
         Ok(Self { tenant, settings })
     }

@@ -142,8 +142,7 @@ impl Visitor {
     /// Reads the session again, because it may have ended while the body of a form arrived. Its
     /// rights never change.
     pub async fn look_again(&mut self, state: &AppState) -> Result<(), Failure> {
-        let session = state.store().dashboard_session(&self.token).await?;
-        self.session = session.ok_or(Failure::SessionOver)?;
+        self.session = read(state, &self.token).await?.ok_or(Failure::SessionOver)?;
         Ok(())
     }
 
@@ -188,6 +187,15 @@ impl Visitor {
     /// Returns the frame of a form with its errors.
     pub fn form_frame(&self, title: impl Into<String>, nav: Nav, form: &Form) -> Frame {
         Frame { errors: form_errors(form), ..self.frame(title, nav) }
+    }
+}
+
+/// Finds the session of a token. Refuses it while its tenant is suspended.
+async fn read(state: &AppState, token: &SessionToken) -> Result<Option<DashboardSession>, Failure> {
+    let session = state.store().dashboard_session(token).await?;
+    match session {
+        Some(session) if !session.is_open() => Err(Failure::PlatformSuspended),
+        session => Ok(session),
     }
 }
 
@@ -241,7 +249,7 @@ impl FromRequestParts<AppState> for Visitor {
         })?;
         let token = Cookie::Session.read(&parts.headers, state.public_url().is_secure());
         let token = token.ok_or_else(over)?;
-        let session = state.store().dashboard_session(&token).await?.ok_or_else(over)?;
+        let session = read(state, &token).await?.ok_or_else(over)?;
         if !needs.are_met_by(session.rights) {
             return Err(Failure::NotIncluded);
         }

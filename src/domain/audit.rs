@@ -79,6 +79,10 @@ text_enum! {
     pub enum AuditAction {
         /// An operator created a tenant, which is a platform in one environment.
         TenantCreate = "tenant.create",
+        /// A tenant was suspended. All its API keys and admin keys are refused from then on.
+        TenantSuspend = "tenant.suspend",
+        /// A suspended tenant was resumed. Its keys are accepted again.
+        TenantResume = "tenant.resume",
         /// The rate limits of a tenant changed, or the defaults for its keys or accounts.
         TenantLimitsChange = "tenant.limits_change",
         /// A new admin key was created for a tenant's backend.
@@ -152,6 +156,8 @@ impl AuditTarget {
             AuditAction::PurchaseRefund => Some(Self::Refund(RefundId::from_uuid(id))),
             AuditAction::HoldVoid => Some(Self::Hold(HoldId::from_uuid(id))),
             AuditAction::TenantCreate
+            | AuditAction::TenantSuspend
+            | AuditAction::TenantResume
             | AuditAction::TenantLimitsChange
             | AuditAction::AccountCreate
             | AuditAction::AccountSuspend

@@ -31,6 +31,7 @@ pub mod id;
 pub mod idempotency;
 #[cfg(feature = "server")]
 pub mod key_clients;
+pub mod key_group;
 #[cfg(feature = "server")]
 pub mod key_settings;
 #[cfg(feature = "server")]

@@ -17,7 +17,8 @@ use super::{
 /// The largest value of [`MaxKeys`].
 pub const MAX_KEYS_LIMIT: u16 = 1000;
 
-/// A platform in one environment. It never changes after it is created.
+/// A platform in one environment. It never changes after it is created, because its
+/// [`TenantStatus`] is not a part of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {
     /// The id, which is unique across all environments.
@@ -37,6 +38,16 @@ impl Tenant {
     #[must_use]
     pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
         AccountId::derive(self.id, external_id).uuid()
+    }
+}
+
+text_enum! {
+    /// Whether a tenant's keys are accepted.
+    pub enum TenantStatus {
+        /// The keys of the tenant's active accounts are accepted.
+        Active = "active",
+        /// All API keys and admin keys of the tenant are refused, and its dashboard is closed.
+        Suspended = "suspended",
     }
 }
 

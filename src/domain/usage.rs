@@ -17,6 +17,8 @@ text_enum! {
         Expired = "expired",
         /// The key was refused because it is disabled.
         Disabled = "disabled",
+        /// The key was refused because its tenant is suspended.
+        TenantSuspended = "tenant_suspended",
         /// The key was refused because its account is suspended.
         AccountSuspended = "account_suspended",
         /// The key may not be used from the address of the request.

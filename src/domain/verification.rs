@@ -1,8 +1,8 @@
 //! The verdict on the API key of a request.
 
 use super::{
-    account::AccountStatus, lifecycle::KeyStatus, text_enum::text_enum, timestamp::Timestamp,
-    usage::UsageOutcome,
+    account::AccountStatus, lifecycle::KeyStatus, tenant::TenantStatus, text_enum::text_enum,
+    timestamp::Timestamp, usage::UsageOutcome,
 };
 
 text_enum! {
@@ -21,6 +21,8 @@ text_enum! {
         Expired = "expired",
         /// The key is live but disabled. It can be enabled again.
         Disabled = "disabled",
+        /// The key is live and enabled, but its tenant is suspended.
+        TenantSuspended = "tenant_suspended",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "account_suspended",
         /// The key is accepted, but not from the address of the request.
@@ -60,15 +62,16 @@ text_enum! {
     }
 }
 
-/// The key could not be looked up. No code exists for this case.
+/// No code exists for the denial: the key could not be looked up, or the tenant is suspended, whose
+/// admin keys are refused too. In both cases the request to verify the key fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the key could not be looked up")]
-pub struct NoVerdict;
+#[error("the key could not be looked up, or its tenant is suspended")]
+pub struct NoCode;
 
 impl TryFrom<Denial> for VerificationCode {
-    type Error = NoVerdict;
+    type Error = NoCode;
 
-    fn try_from(denial: Denial) -> Result<Self, NoVerdict> {
+    fn try_from(denial: Denial) -> Result<Self, NoCode> {
         match denial {
             Denial::Malformed | Denial::NotFound => Ok(Self::NotFound),
             Denial::Revoked => Ok(Self::Revoked),
@@ -77,7 +80,7 @@ impl TryFrom<Denial> for VerificationCode {
             Denial::AccountSuspended => Ok(Self::AccountSuspended),
             Denial::IpNotAllowed => Ok(Self::IpNotAllowed),
             Denial::RateLimited => Ok(Self::RateLimited),
-            Denial::Unavailable => Err(NoVerdict),
+            Denial::TenantSuspended | Denial::Unavailable => Err(NoCode),
         }
     }
 }
@@ -164,6 +167,7 @@ impl GateDecision {
                 | Denial::Revoked
                 | Denial::Expired
                 | Denial::Disabled
+                | Denial::TenantSuspended
                 | Denial::AccountSuspended
                 | Denial::IpNotAllowed
                 | Denial::RateLimited
@@ -185,6 +189,7 @@ impl GateDecision {
             Self::Denied(Denial::Revoked) => Some(UsageOutcome::Revoked),
             Self::Denied(Denial::Expired) => Some(UsageOutcome::Expired),
             Self::Denied(Denial::Disabled) => Some(UsageOutcome::Disabled),
+            Self::Denied(Denial::TenantSuspended) => Some(UsageOutcome::TenantSuspended),
             Self::Denied(Denial::AccountSuspended) => Some(UsageOutcome::AccountSuspended),
             Self::Denied(Denial::IpNotAllowed) => Some(UsageOutcome::IpNotAllowed),
             Self::Denied(Denial::RateLimited) => Some(UsageOutcome::RateLimited),
@@ -196,7 +201,7 @@ impl GateDecision {
     }
 }
 
-/// The properties of a key and its account that decide whether the key is accepted.
+/// The properties of a key, its tenant and its account that decide whether the key is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyState {
     /// The moment when the key was revoked. `None` if it is not revoked.
@@ -206,6 +211,8 @@ pub struct KeyState {
     /// Whether the key is enabled. A disabled key is refused, but it is live and can be enabled
     /// again.
     pub enabled: bool,
+    /// The status of the tenant that the account belongs to.
+    pub tenant: TenantStatus,
     /// The status of the account that owns the key.
     pub account: AccountStatus,
 }
@@ -213,18 +220,21 @@ pub struct KeyState {
 impl KeyState {
     /// Checks that the key is accepted at `now`, by the database's clock.
     ///
-    /// This checks the key before its account, so that only the holder of a live key learns that
+    /// This checks the key first, so that only the holder of a live key learns that the tenant or
     /// the account is suspended.
     ///
     /// # Errors
     ///
-    /// The first of [`Denial::Revoked`], [`Denial::Expired`], [`Denial::Disabled`] and
-    /// [`Denial::AccountSuspended`] that applies.
+    /// The first of [`Denial::Revoked`], [`Denial::Expired`], [`Denial::Disabled`],
+    /// [`Denial::TenantSuspended`] and [`Denial::AccountSuspended`] that applies.
     pub fn judge(&self, now: Timestamp) -> Result<(), Denial> {
         match KeyStatus::at(now, self.revoked_at, self.expires_at) {
             KeyStatus::Revoked => Err(Denial::Revoked),
             KeyStatus::Expired => Err(Denial::Expired),
             KeyStatus::Live if !self.enabled => Err(Denial::Disabled),
+            KeyStatus::Live if self.tenant == TenantStatus::Suspended => {
+                Err(Denial::TenantSuspended)
+            }
             KeyStatus::Live if self.account == AccountStatus::Suspended => {
                 Err(Denial::AccountSuspended)
             }
@@ -267,11 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn denials_map_to_codes_and_back_except_malformed_and_unavailable() {
+    fn denials_map_to_codes_and_back_unless_the_request_fails() {
         for &denial in Denial::ALL {
             let code = VerificationCode::try_from(denial);
             match denial {
-                Denial::Unavailable => assert_eq!(code, Err(NoVerdict)),
+                Denial::TenantSuspended | Denial::Unavailable => assert_eq!(code, Err(NoCode)),
                 Denial::Malformed => assert_eq!(code, Ok(VerificationCode::NotFound)),
                 _ => {
                     let decision = code.map(VerificationCode::decision);
@@ -288,6 +298,7 @@ mod tests {
             revoked_at: Some(at(5)),
             expires_at: Some(at(10)),
             enabled: false,
+            tenant: TenantStatus::Suspended,
             account: AccountStatus::Suspended,
         };
         assert_eq!(state.judge(at(20)), Err(Denial::Revoked));
@@ -295,6 +306,8 @@ mod tests {
         assert_eq!(state.judge(at(10)), Err(Denial::Expired));
         assert_eq!(state.judge(at(9)), Err(Denial::Disabled));
         state.enabled = true;
+        assert_eq!(state.judge(at(9)), Err(Denial::TenantSuspended));
+        state.tenant = TenantStatus::Active;
         assert_eq!(state.judge(at(9)), Err(Denial::AccountSuspended));
         state.account = AccountStatus::Active;
         assert_eq!(state.judge(at(9)), Ok(()));

@@ -59,9 +59,11 @@ impl Credential {
     async fn is_live(&self, store: &Store) -> Result<bool, StoreError> {
         Ok(match self {
             Self::AdminKey(hash) => {
-                store.verify_admin_key(hash).await?.is_some_and(|key| !key.revoked)
+                store.verify_admin_key(hash).await?.is_some_and(|key| key.is_accepted())
             }
-            Self::Session(token) => store.dashboard_session(token).await?.is_some(),
+            Self::Session(token) => {
+                store.dashboard_session(token).await?.is_some_and(|session| session.is_open())
+            }
         })
     }
 }

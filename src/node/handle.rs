@@ -64,6 +64,7 @@ impl Node {
             let Some(verifier) = applied.upgrade() else { return };
             match affected {
                 Affected::Key(tag) => verifier.invalidate(tag),
+                Affected::Group(group) => verifier.invalidate_group(group),
                 Affected::Everything => verifier.clear(),
             }
         });

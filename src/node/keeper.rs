@@ -183,6 +183,10 @@ fn apply(keeper: Keeper<'_>, session: &mut NodeSession, first: Notice) -> Heard 
                 tags.into_iter().for_each(|tag| verifier.invalidate(tag));
                 heard.applied.extend(acknowledge);
             }
+            Notice::GroupChanged { group, acknowledge } => {
+                verifier.invalidate_group(group);
+                heard.applied.extend(acknowledge);
+            }
             Notice::Everything { acknowledge } => {
                 // The tenants are cleared first. Otherwise a verdict from a tenant's old state
                 // could enter the cache after the cache was cleared.

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::{
     auth::{Denial, Denied, KeyLimits, KeyLookup, Presented, Principal, PrincipalParts, Verdict},
     clock,
-    domain::{server::ServerId, tenant::Tenant},
+    domain::{key_group::KeyGroup, server::ServerId, tenant::Tenant},
     limits::Limiter,
     store::{KeyRead, Store, StoreError, Verification},
 };
@@ -40,6 +40,7 @@ impl StoreLookup {
             )
             .expiring(verification.expires_at)
             .allowed_from(verification.allowed_ips)
+            .in_group(KeyGroup::of_tenant(tenant.id))
             .limited(limits.map(|limits| limits as Arc<dyn KeyLimits>)),
         );
         match verification.verdict {

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "2bf23ad01b00690536e0a017f14d553ecf2e4bf636c00c0af429039eb9f1c5b5";
+const DIGEST: &str = "233b260bce4e0afb23441a9050f77a622de579fb09178b8d0e5a61fc9a70fb71";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

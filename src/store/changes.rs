@@ -20,6 +20,7 @@ use super::{StoreError, connection::Connection, primary::server_started_at};
 use crate::domain::{
     api_key::KeyTag,
     id::{NodeId, TenantId},
+    key_group::KeyGroup,
     server::ServerId,
     text_enum::text_enum,
 };
@@ -40,6 +41,8 @@ text_enum! {
         Sessions = "sessions",
         /// Rate limits of API keys. A change without a list of keys affects all keys of the tenant.
         Limits = "limits",
+        /// The status of a tenant, and with it all its API keys, admin keys and dashboard pages.
+        Tenant = "tenant",
     }
 }
 
@@ -47,7 +50,9 @@ text_enum! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Affected {
     Key(KeyTag),
-    /// All API keys of a tenant. A node applies this by dropping all cached data.
+    /// The API keys of a tenant, and other keys in the same group.
+    Group(KeyGroup),
+    /// Any object. A node applies this by dropping all cached data.
     Everything,
 }
 
@@ -184,10 +189,10 @@ impl Changes {
         )
         .fetch_one(connection)
         .await?;
-        let affected = if kind == ChangeKind::Limits && tags.is_empty() {
-            vec![Affected::Everything]
-        } else {
-            tags.into_iter().map(Affected::Key).collect()
+        let affected = match kind {
+            ChangeKind::Limits if tags.is_empty() => vec![Affected::Everything],
+            ChangeKind::Tenant => vec![Affected::Group(KeyGroup::of_tenant(tenant))],
+            _ => tags.into_iter().map(Affected::Key).collect(),
         };
         Ok(Change { under_way, affected, server: server_started_at(announced.server) })
     }

@@ -31,8 +31,8 @@ pub(super) struct LastSearch {
     pub epoch: Epoch,
 }
 
-/// The tenants that this node knows. This version never changes or deletes a tenant, so only new
-/// tenants have to be read. A notification from a newer version may clear the directory.
+/// The tenants that this node knows, without their statuses. This version never deletes a tenant or
+/// changes anything else, so only new tenants have to be read. A notification from a newer version may clear the directory.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,

@@ -69,6 +69,7 @@ pub const METRICS: &[Metric] = &[
                     "revoked",
                     "expired",
                     "disabled",
+                    "tenant_suspended",
                     "account_suspended",
                     "ip_not_allowed",
                     "rate_limited",

@@ -27,6 +27,8 @@ pub enum Failure {
     SentBefore,
     /// The link that opened the session does not include this page: 403.
     NotIncluded,
+    /// The platform is suspended, and its dashboard is closed: 403.
+    PlatformSuspended,
     /// The account is suspended, and its owner may not make this change: 403.
     Suspended,
     /// The platform does not allow owners to change rate limits: 403.
@@ -56,6 +58,7 @@ impl Failure {
             Self::ForeignForm
             | Self::StaleForm
             | Self::NotIncluded
+            | Self::PlatformSuspended
             | Self::Suspended
             | Self::LimitsFixed => StatusCode::FORBIDDEN,
             Self::SentBefore => StatusCode::CONFLICT,
@@ -100,6 +103,11 @@ impl Failure {
                 "Your link does not include this page",
                 "Nothing was changed. The link that opened this session does not give access to \
                  this page. If you need access, ask your platform.",
+            ),
+            Self::PlatformSuspended => (
+                "Platform suspended",
+                "The platform of this dashboard is suspended. Until it is resumed, its dashboard is \
+                 closed, and none of its API keys work. Ask the platform when it will be resumed.",
             ),
             Self::Suspended => (
                 "Account suspended",

@@ -7,6 +7,7 @@ use tollgate::{
     domain::{
         account::AccountStatus,
         scope::{Scope, ScopeSet},
+        tenant::TenantStatus,
         timestamp::Timestamp,
         verification::{Denial, KeyState},
     },
@@ -43,7 +44,19 @@ async fn recorded_history_cannot_be_updated_or_deleted() {
             assert!(refused.ends_with("_append_only"), "{statement}: {refused}");
         }
     }
-    assert_eq!(refusal(&app, "UPDATE tenants SET max_keys = 9").await, "tenants_append_only");
+    let columns: Vec<String> = sqlx::query_scalar(
+        "SELECT attname::text FROM pg_attribute
+         WHERE attrelid = 'tenants'::regclass AND attnum > 0 AND NOT attisdropped
+           AND attname <> 'status'",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .expect("the query succeeds");
+    assert!(columns.len() >= 10, "{columns:?}");
+    for column in columns {
+        let statement = format!("UPDATE tenants SET {column} = {column}");
+        assert_eq!(refusal(&app, &statement).await, "tenants_append_only", "{column}");
+    }
     assert_eq!(refusal(&app, "DELETE FROM tenants").await, "tenants_append_only");
     for table in ["api_keys", "admin_keys", "accounts"] {
         let refused = refusal(&app, &format!("DELETE FROM {table}")).await;
@@ -145,6 +158,7 @@ fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     };
     let moment = move || (0_i64..6).prop_map(at);
     let account = prop_oneof![Just(AccountStatus::Active), Just(AccountStatus::Suspended)];
+    let tenant = prop_oneof![2 => Just(TenantStatus::Active), 1 => Just(TenantStatus::Suspended)];
     let scope = prop_oneof![
         Just("read"),
         Just("write"),
@@ -154,9 +168,9 @@ fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     ];
     let scopes = proptest::collection::btree_set(scope, 1..4);
     let (revoked_at, expires_at) = (option::of(moment()), option::of(moment()));
-    (revoked_at, expires_at, any::<bool>(), account, scopes, moment()).prop_map(
-        |(revoked_at, expires_at, enabled, account, scopes, now)| {
-            let state = KeyState { revoked_at, expires_at, enabled, account };
+    (revoked_at, expires_at, any::<bool>(), tenant, account, scopes, moment()).prop_map(
+        |(revoked_at, expires_at, enabled, tenant, account, scopes, now)| {
+            let state = KeyState { revoked_at, expires_at, enabled, tenant, account };
             (state, ScopeSet::parse(scopes).expect("the scopes are valid"), now)
         },
     )
@@ -176,12 +190,12 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     let needed = Scope::purchases_write();
     let implied_by: Vec<String> = needed.implied_by().iter().map(ToString::to_string).collect();
     let judged: Vec<(Option<String>, bool, bool)> = sqlx::query_as(
-        "SELECT key_denial(revoked_at, expires_at, enabled, status, now),
+        "SELECT key_denial(revoked_at, expires_at, enabled, status, now, tenant_status),
                 key_is_live(revoked_at, expires_at, now),
                 string_to_array(scopes, ' ') && $7
          FROM unnest($1::timestamptz[], $2::timestamptz[], $3::boolean[], $4::text[], $5::text[],
-                     $6::timestamptz[]) WITH ORDINALITY
-              AS k (revoked_at, expires_at, enabled, status, scopes, now, place)
+                     $6::timestamptz[], $8::text[]) WITH ORDINALITY
+              AS k (revoked_at, expires_at, enabled, status, scopes, now, tenant_status, place)
          ORDER BY place",
     )
     .bind(keys.iter().map(|(key, _, _)| key.revoked_at.map(time)).collect::<Vec<_>>())
@@ -191,6 +205,7 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     .bind(keys.iter().map(|(_, scopes, _)| scopes.to_string()).collect::<Vec<_>>())
     .bind(keys.iter().map(|(_, _, now)| time(*now)).collect::<Vec<_>>())
     .bind(implied_by)
+    .bind(keys.iter().map(|(key, _, _)| key.tenant.as_str()).collect::<Vec<_>>())
     .fetch_all(&app.pool)
     .await
     .expect("the query succeeds");

@@ -49,5 +49,6 @@ mod slow_bodies;
 mod start;
 mod statement;
 mod telemetry;
+mod tenant_status;
 mod usage;
 mod verify;

@@ -234,13 +234,15 @@ async fn purchase_during_change(change: &'static str, route: Route) -> (u16, Str
         tx.commit().await.expect("the transaction commits");
     };
     let (answer, ()) = tokio::join!(waiting, commit);
+    let resume = "UPDATE tenants SET status = 'active'";
+    sqlx::query(resume).execute(&app.pool).await.expect("the change is applied");
     assert_eq!(app.balance(&app.tronagg, wallet).await, "1000.000000");
     app.check_ledger().await;
     (answer.status, answer.code().to_owned())
 }
 
 #[tokio::test]
-async fn key_and_account_are_checked_again_under_the_account_lock() {
+async fn key_tenant_and_account_are_checked_again_under_the_account_lock() {
     for (change, bought, charged) in [
         (
             "UPDATE api_keys SET revoked_at = clock_timestamp()",
@@ -262,6 +264,11 @@ async fn key_and_account_are_checked_again_under_the_account_lock() {
             "UPDATE accounts SET status = 'suspended'",
             (403, "account_suspended"),
             (200, "ACCOUNT_SUSPENDED"),
+        ),
+        (
+            "UPDATE tenants SET status = 'suspended'",
+            (403, "tenant_suspended"),
+            (403, "tenant_suspended"),
         ),
     ] {
         for (route, (status, code)) in [(Route::Purchase, bought), (Route::Charge, charged)] {

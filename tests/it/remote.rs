@@ -153,6 +153,11 @@ async fn remote_gate_and_local_gate_return_equal_verdicts() {
     assert_eq!(me.text("/key/expires_at"), expires_at);
 
     let account = format!("/v1/accounts/{WALLET}");
+    data_dir.stdout(&["tenant", "suspend", "tronagg"]);
+    let verdict = verifier.verify(&Presented::new(&text(&key.text))).await;
+    assert_eq!(verdict, Err(Denied::from(Denial::TenantSuspended)));
+    assert_eq!(status(&verifier, &key.text).await, 403);
+    data_dir.stdout(&["tenant", "resume", "tronagg"]);
     let revoke = format!("{}/revoke", key.path);
     for (method, path, body, expected, reason) in [
         ("PATCH", &key.path, json!({"enabled": false}), 401, Some(Denial::Disabled)),

@@ -295,7 +295,8 @@ async fn usage_response_lists_every_hour_or_day_of_the_range() {
             "start": "2026-05-05T23:00:00.000000Z",
             "total": 4,
             "outcomes": {
-                "valid": 3, "revoked": 1, "expired": 0, "disabled": 0, "account_suspended": 0,
+                "valid": 3, "revoked": 1, "expired": 0, "disabled": 0, "tenant_suspended": 0,
+                "account_suspended": 0,
                 "ip_not_allowed": 0, "insufficient_scope": 0, "rate_limited": 0,
             },
         });

@@ -3,7 +3,7 @@
 //! primitives of shuttle.
 //!
 //! The tests check that a verification never returns an outdated verdict if it begins after a
-//! change has returned. Five tests break a rule of the protocol on purpose, and show that the
+//! change has returned. Six tests break a rule of the protocol on purpose, and show that the
 //! checker detects the violation.
 
 mod failover;
@@ -29,6 +29,7 @@ use tollgate::{
         account::{AccountFormat, ExternalId},
         api_key::KeyText,
         id::KeyId,
+        key_group::KeyGroup,
         scope::ScopeSet,
         server::ServerId,
         tenant::Environment,
@@ -137,9 +138,17 @@ enum Insert {
     Unchecked,
 }
 
+/// The change that makes the verdict on the key outdated.
+#[derive(Clone, Copy)]
+enum Changed {
+    Key,
+    /// All keys of the key's tenant.
+    Group,
+}
+
 /// Runs one thread that reads and caches the key, and another thread that changes the key. Asserts
 /// that the cache contains no stale row afterwards.
-fn insert_during_a_change(insert: Insert) {
+fn insert_during_a_change(insert: Insert, changed: Changed) {
     let cache = Arc::new(KeyCache::new(16));
     let database = Arc::new(Database::default());
     let hash = key().hash();
@@ -156,7 +165,10 @@ fn insert_during_a_change(insert: Insert) {
         })
     };
     database.state().revoked = true;
-    cache.invalidate(hash.tag());
+    match changed {
+        Changed::Key => cache.invalidate(hash.tag()),
+        Changed::Group => cache.invalidate_group(KeyGroup::default()),
+    }
     // The change has returned, but the reader may still be running.
     for _ in 0..2 {
         if let Found::Hit(verdict) = cache.look_up(&hash) {
@@ -172,13 +184,23 @@ fn insert_during_a_change(insert: Insert) {
 
 #[test]
 fn row_that_was_read_before_a_change_never_enters_the_cache_after_the_change() {
-    shuttle::check_random(|| insert_during_a_change(Insert::ByTicket), SCHEDULES);
+    for changed in [Changed::Key, Changed::Group] {
+        shuttle::check_random(move || insert_during_a_change(Insert::ByTicket, changed), SCHEDULES);
+    }
 }
 
 #[test]
 #[should_panic(expected = "a stale row entered the cache")]
 fn checker_detects_a_cached_row_that_changed_while_it_was_read() {
-    shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
+    let unchecked = || insert_during_a_change(Insert::Unchecked, Changed::Key);
+    shuttle::check_random(unchecked, MAX_SCHEDULES);
+}
+
+#[test]
+#[should_panic(expected = "a stale row entered the cache")]
+fn checker_detects_a_cached_row_whose_tenant_changed_while_it_was_read() {
+    let unchecked = || insert_during_a_change(Insert::Unchecked, Changed::Group);
+    shuttle::check_random(unchecked, MAX_SCHEDULES);
 }
 
 /// The way in which a node reconnects after it has lost its session.

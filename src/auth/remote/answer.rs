@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::{
     auth::{
-        Denied, KeyLimits, Presented, Principal, PrincipalParts, RateLimited, Taken, Taking,
-        Verdict, Waited,
+        Denied, KeyLimits, Presented, Principal, PrincipalParts, ProblemCode, RateLimited, Taken,
+        Taking, Verdict, Waited,
     },
     domain::{
         account::{AccountFormat, ExternalId},
@@ -49,6 +49,12 @@ pub(super) enum Failure {
 #[derive(Deserialize)]
 struct Answer {
     valid: bool,
+    code: String,
+}
+
+/// The code of a response that refuses the admin key.
+#[derive(Deserialize)]
+struct RefusedAdminKey {
     code: String,
 }
 
@@ -174,6 +180,13 @@ impl RecognisedKey {
     }
 }
 
+/// Whether the body is the problem with which the server refuses the admin key of a suspended tenant.
+/// The server refuses the API keys of this tenant too.
+fn is_tenant_suspended(body: &[u8]) -> bool {
+    let problem = serde_json::from_slice::<RefusedAdminKey>(body);
+    problem.is_ok_and(|problem| problem.code == ProblemCode::TenantSuspended.as_str())
+}
+
 /// Parses the verdict of a response. An error neither accepts nor refuses the key.
 pub(super) fn read_verdict(
     presented: &Presented<'_>,
@@ -181,6 +194,9 @@ pub(super) fn read_verdict(
     body: &[u8],
 ) -> Result<Verdict, Failure> {
     const CONTRADICTION: Failure = Failure::Unreadable("valid and code contradict each other");
+    if status == StatusCode::FORBIDDEN && is_tenant_suspended(body) {
+        return Ok(Err(Denial::TenantSuspended.into()));
+    }
     if status != StatusCode::OK {
         return Err(Failure::Status(status));
     }
@@ -289,6 +305,18 @@ mod tests {
         let mut longer = response_with("VALID");
         longer["purchase"] = json!({"id": 1});
         assert_eq!(read(&longer).expect("a verdict"), Ok(principal()));
+    }
+
+    #[test]
+    fn refused_admin_key_is_a_verdict_only_if_its_tenant_is_suspended() {
+        let refused = |code: &str| json!({"status": 403, "code": code}).to_string();
+        let read = |code| read_raw(StatusCode::FORBIDDEN, refused(code).as_bytes());
+        let suspended = read("tenant_suspended").expect("a verdict");
+        assert_eq!(suspended, Err(Denied::from(Denial::TenantSuspended)));
+        assert!(matches!(read("insufficient_permission"), Err(Failure::Status(_))));
+        let other_status =
+            read_raw(StatusCode::UNAUTHORIZED, refused("tenant_suspended").as_bytes());
+        assert!(matches!(other_status, Err(Failure::Status(_))));
     }
 
     #[test]

@@ -4,13 +4,14 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::tenant_status::stored_tenant_status;
 use crate::{
     domain::{
         api_key::{KeyHash, KeyText},
         audit::{AuditAction, AuditTarget, Origin},
         id::{AdminKeyId, TenantId},
         permission::PermissionSet,
-        tenant::Tenant,
+        tenant::{Tenant, TenantStatus},
         text::Name,
         timestamp::Timestamp,
     },
@@ -42,8 +43,17 @@ pub struct AdminVerification {
     pub tenant: Arc<Tenant>,
     pub permissions: PermissionSet,
     pub revoked: bool,
+    pub tenant_status: TenantStatus,
     /// The time of the verification by the database's clock.
     pub now: Timestamp,
+}
+
+impl AdminVerification {
+    /// Whether the key is live and its tenant is active.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        !self.revoked && self.tenant_status == TenantStatus::Active
+    }
 }
 
 struct AdminKeyRow {
@@ -166,6 +176,7 @@ impl Store {
             tenant: self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?,
             permissions: stored_permissions(&row.permissions)?,
             revoked: row.revoked,
+            tenant_status: stored_tenant_status(&row.tenant_status)?,
             now: stored_time("clock_timestamp()", row.now)?,
         }))
     }

@@ -3,4 +3,5 @@
 pub mod account;
 pub mod admin_keys;
 pub mod handle;
+pub mod tenant_status;
 pub mod tenants;

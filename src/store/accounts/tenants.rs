@@ -4,7 +4,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admin_keys;
+use super::{admin_keys, tenant_status::stored_tenant_status};
 use crate::{
     domain::{
         account::AccountFormat,
@@ -15,7 +15,7 @@ use crate::{
         permission::PermissionSet,
         scope::ScopeSet,
         server::ServerId,
-        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy, TenantStatus},
         text::Name,
         timestamp::Timestamp,
     },
@@ -40,6 +40,7 @@ struct TenantRow {
     decimals: i16,
     account_format: String,
     default_scopes: Vec<String>,
+    status: String,
 }
 
 impl Store {
@@ -78,31 +79,30 @@ impl Store {
         self.tenant_by_id(id).await
     }
 
-    /// Lists all tenants, sorted by name.
+    /// Lists all tenants with their statuses, sorted by name.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
-        Ok(self.read_tenants().await?.1)
+    pub async fn list_tenants(&self) -> Result<Vec<(Tenant, TenantStatus)>, StoreError> {
+        let (_, rows) = self.read_tenants().await?;
+        rows.into_iter().map(TenantRow::into_tenant).collect()
     }
 
     /// Reads all tenants. Also returns the server that answered.
-    async fn read_tenants(&self) -> Result<(ServerId, Vec<Tenant>), StoreError> {
+    async fn read_tenants(&self) -> Result<(ServerId, Vec<TenantRow>), StoreError> {
         let _timer = self.timer("list_tenants");
-        let (server, rows) = self
-            .read(|mut connection| async move {
-                let server = primary::server(&mut connection).await?;
-                let rows = sqlx::query_as!(
-                    TenantRow,
-                    "SELECT /* tenants.list_tenants */
-                            tenant_id, slug, environment, prefix, max_keys, currency, decimals,
-                            account_format, default_scopes
-                     FROM tenants ORDER BY slug, environment"
-                )
-                .fetch_all(&mut connection)
-                .await?;
-                Ok((server, rows))
-            })
+        self.read(|mut connection| async move {
+            let server = primary::server(&mut connection).await?;
+            let rows = sqlx::query_as!(
+                TenantRow,
+                "SELECT /* tenants.list_tenants */
+                        tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                        account_format, default_scopes, status
+                 FROM tenants ORDER BY slug, environment"
+            )
+            .fetch_all(&mut connection)
             .await?;
-        Ok((server, rows.into_iter().map(TenantRow::into_tenant).collect::<Result<_, _>>()?))
+            Ok((server, rows))
+        })
+        .await
     }
 
     /// Finds the tenant with this name. If another node has created a tenant, this node finds it
@@ -198,8 +198,9 @@ impl Store {
     async fn look_for_tenants(&self) -> Result<(), StoreError> {
         loop {
             let clears = self.tenants.clears();
-            let tenants = self.under_lease(|_| self.read_tenants()).await?;
-            if self.tenants.add(clears, tenants) {
+            let rows = self.under_lease(|_| self.read_tenants()).await?;
+            let tenants = rows.into_iter().map(|row| Ok(row.into_tenant()?.0));
+            if self.tenants.add(clears, tenants.collect::<Result<Vec<_>, StoreError>>()?) {
                 return Ok(());
             }
         }
@@ -239,10 +240,11 @@ async fn insert(
 }
 
 impl TenantRow {
-    fn into_tenant(self) -> Result<Tenant, StoreError> {
+    fn into_tenant(self) -> Result<(Tenant, TenantStatus), StoreError> {
         let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt("tenants", error);
         let decimals = u8::try_from(self.decimals).map_err(|e| corrupt(&e))?;
-        Ok(Tenant {
+        let status = stored_tenant_status(&self.status)?;
+        let tenant = Tenant {
             id: TenantId::from_uuid(self.tenant_id),
             slug: self.slug.parse().map_err(|e| corrupt(&e))?,
             environment: self.environment.parse().map_err(|e| corrupt(&e))?,
@@ -256,6 +258,7 @@ impl TenantRow {
                     .map_err(|e| corrupt(&e))?,
                 default_scopes: ScopeSet::parse(&self.default_scopes).map_err(|e| corrupt(&e))?,
             },
-        })
+        };
+        Ok((tenant, status))
     }
 }

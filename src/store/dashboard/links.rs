@@ -14,12 +14,17 @@ use crate::{
         dashboard::{LinkSeconds, ReturnUrl, SignInWay},
         id::{AdminKeyId, TenantId},
         session_token::SessionToken,
-        tenant::Tenant,
+        tenant::{Tenant, TenantStatus},
         timestamp::Timestamp,
     },
     store::{
-        AccountHandle, Store, StoreError, accounts::account, changes::ChangeKind, clock::now,
-        connection::Connection, external_ids::stored_account, turns::set_tenant,
+        AccountHandle, Store, StoreError,
+        accounts::{account, tenant_status::stored_tenant_status},
+        changes::ChangeKind,
+        clock::now,
+        connection::Connection,
+        external_ids::stored_account,
+        turns::set_tenant,
     },
 };
 
@@ -42,6 +47,8 @@ pub enum FoundLink {
     Live(LinkTarget),
     /// The link has expired, but its row still exists.
     Expired { tenant: Arc<Tenant>, return_url: Option<ReturnUrl> },
+    /// The tenant is suspended. After it is resumed, the link may be used.
+    TenantSuspended,
     /// The link was used, has expired or never existed, or the admin key that created it was
     /// revoked.
     Unknown,
@@ -96,6 +103,9 @@ impl Store {
         let Some(found) = found else { return Ok(FoundLink::Unknown) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
         set_tenant(tenant.id);
+        if stored_tenant_status(&found.tenant_status)? == TenantStatus::Suspended {
+            return Ok(FoundLink::TenantSuspended);
+        }
         Ok(if found.expired {
             let return_url = stored_url(found.return_url.as_deref())?;
             FoundLink::Expired { tenant, return_url }

@@ -12,12 +12,12 @@ use crate::{
         id::{AdminKeyId, TenantId},
         server::ServerId,
         session_token::{SessionId, SessionToken, TokenHash},
-        tenant::Tenant,
+        tenant::{Tenant, TenantStatus},
         timestamp::Timestamp,
     },
     store::{
         AccountHandle, Store, StoreError,
-        accounts::{account, admin_keys::stored_permissions},
+        accounts::{account, admin_keys::stored_permissions, tenant_status::stored_tenant_status},
         audit::{Act, Subject},
         changes::ChangeKind,
         clock::{now, stored_time},
@@ -43,6 +43,7 @@ pub(in crate::store) const EXPIRED_AT_ONCE: i64 = 20;
 pub struct DashboardSession {
     pub id: SessionId,
     pub tenant: Arc<Tenant>,
+    pub tenant_status: TenantStatus,
     pub account: ExternalId,
     pub account_status: AccountStatus,
     pub return_url: Option<ReturnUrl>,
@@ -54,6 +55,12 @@ pub struct DashboardSession {
 }
 
 impl DashboardSession {
+    /// Whether the dashboard of the session's tenant is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.tenant_status == TenantStatus::Active
+    }
+
     fn account_id(&self) -> Uuid {
         self.tenant.account_id(&self.account)
     }
@@ -84,6 +91,8 @@ impl NewSession<'_> {
         let session = DashboardSession {
             id: self.token.session_id(),
             tenant: Arc::clone(tenant),
+            // The request that opens the session has found the tenant active.
+            tenant_status: TenantStatus::Active,
             account: self.account.clone(),
             account_status: self.account_status,
             return_url: self.return_url,
@@ -140,6 +149,7 @@ impl Store {
         let session = DashboardSession {
             id: token.session_id(),
             tenant,
+            tenant_status: stored_tenant_status(&row.tenant_status)?,
             account: stored_account(&row.external_id)?,
             account_status: account::stored_status(&row.status)?,
             return_url: stored_url(row.return_url.as_deref())?,

@@ -15,8 +15,11 @@ use crate::{
     },
     store::{
         Account, ApiKey, LimitGenerations, LimitSet, Refusal, Store, StoreError,
-        accounts::account::stored_status, clock::stored_time, external_ids::stored_account,
-        stored_allowed_ips::stored_allowed_ips, stored_limits::stored_limits,
+        accounts::{account::stored_status, tenant_status::stored_tenant_status},
+        clock::stored_time,
+        external_ids::stored_account,
+        stored_allowed_ips::stored_allowed_ips,
+        stored_limits::stored_limits,
     },
 };
 
@@ -92,6 +95,7 @@ impl Store {
             revoked_at: row.revoked_at.map(time).transpose()?,
             expires_at,
             enabled: row.enabled,
+            tenant: stored_tenant_status(&row.tenant_status)?,
             account: stored_status(&row.status)?,
         };
         let lists = [

@@ -36,6 +36,7 @@ pub(in crate::store) struct KeyAndAccount {
     pub account_id: Uuid,
     pub external_id: String,
     pub status: String,
+    pub tenant_status: String,
     /// The first key of the chain of rotations.
     pub chain: Uuid,
     pub key_allowed_ips: Option<Vec<String>>,
@@ -62,7 +63,8 @@ impl Row for KeyAndAccount {
                       k.key_id AS "key_id?", k.scopes AS "scopes?", k.enabled AS "enabled?",
                       k.expires_at AS "expires_at?", k.revoked_at AS "revoked_at?",
                       a.account_id AS "account_id?", a.external_id AS "external_id?",
-                      a.status AS "status?", coalesce(k.spends_as, k.key_id) AS "chain?",
+                      a.status AS "status?", p.status AS "tenant_status?",
+                      coalesce(k.spends_as, k.key_id) AS "chain?",
                       k.allowed_ips::text[] AS key_allowed_ips,
                       a.allowed_ips::text[] AS account_allowed_ips,
                       k.rate_limits::text AS key_limits, k.owner_rate_limits::text AS owner_limits,
@@ -75,6 +77,7 @@ impl Row for KeyAndAccount {
                       t.limits_generation AS "tenant_generation?"
                FROM (SELECT) AS answer
                     LEFT JOIN (api_keys k JOIN accounts a USING (account_id)
+                               JOIN tenants p ON p.tenant_id = k.tenant_id
                                LEFT JOIN tenant_limits t ON t.tenant_id = k.tenant_id)
                     ON k.key_hash = ANY($1)"#,
             hashes as &[&[u8]],
@@ -92,6 +95,7 @@ impl Row for KeyAndAccount {
             account_id: row.account_id?,
             external_id: row.external_id?,
             status: row.status?,
+            tenant_status: row.tenant_status?,
             chain: row.chain?,
             key_allowed_ips: row.key_allowed_ips,
             account_allowed_ips: row.account_allowed_ips,
@@ -120,6 +124,7 @@ pub(in crate::store) struct StoredAdminKey {
     pub tenant_id: Uuid,
     pub permissions: Vec<String>,
     pub revoked: bool,
+    pub tenant_status: String,
     /// The time by the database's clock when the row was read.
     pub now: OffsetDateTime,
 }
@@ -136,10 +141,12 @@ impl Row for StoredAdminKey {
         let rows = sqlx::query!(
             r#"SELECT /* lookups.admin_keys */
                       pg_postmaster_start_time() AS "server!", clock_timestamp() AS "now!",
-                      key_hash AS "key_hash?", admin_key_id AS "admin_key_id?",
-                      tenant_id AS "tenant_id?", permissions AS "permissions?",
-                      revoked_at IS NOT NULL AS "revoked!"
-               FROM (SELECT) AS answer LEFT JOIN admin_keys ON key_hash = ANY($1)"#,
+                      k.key_hash AS "key_hash?", k.admin_key_id AS "admin_key_id?",
+                      k.tenant_id AS "tenant_id?", k.permissions AS "permissions?",
+                      k.revoked_at IS NOT NULL AS "revoked!", t.status AS "tenant_status?"
+               FROM (SELECT) AS answer
+                    LEFT JOIN (admin_keys k JOIN tenants t USING (tenant_id))
+                    ON k.key_hash = ANY($1)"#,
             hashes as &[&[u8]],
         )
         .fetch_all(connection)
@@ -150,6 +157,7 @@ impl Row for StoredAdminKey {
             tenant_id: row.tenant_id?,
             permissions: row.permissions?,
             revoked: row.revoked,
+            tenant_status: row.tenant_status?,
             now: row.now,
         })
     }
@@ -161,6 +169,7 @@ pub(in crate::store) struct StoredSession {
     pub tenant_id: Uuid,
     pub external_id: String,
     pub status: String,
+    pub tenant_status: String,
     pub return_url: Option<String>,
     pub way: String,
     /// The permissions of the admin key that created the link.
@@ -185,11 +194,12 @@ impl Row for StoredSession {
                       pg_postmaster_start_time() AS "server!", clock_timestamp() AS "now!",
                       s.token_hash AS "token_hash?", s.tenant_id AS "tenant_id?",
                       a.external_id AS "external_id?", a.status AS "status?",
-                      s.return_url AS "return_url?", s.way AS "way?",
+                      t.status AS "tenant_status?", s.return_url AS "return_url?", s.way AS "way?",
                       maker.permissions AS "permissions?", s.created_at AS "created_at?",
                       s.last_seen_at AS "last_seen_at?"
                FROM (SELECT) AS answer
                     LEFT JOIN (dashboard_sessions s JOIN accounts a USING (account_id)
+                               JOIN tenants t ON t.tenant_id = s.tenant_id
                                LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id)
                     ON s.token_hash = ANY($1) AND maker.revoked_at IS NULL
                        AND s.expires_at > clock_timestamp()
@@ -205,6 +215,7 @@ impl Row for StoredSession {
             tenant_id: row.tenant_id?,
             external_id: row.external_id?,
             status: row.status?,
+            tenant_status: row.tenant_status?,
             return_url: row.return_url,
             way: row.way?,
             permissions: row.permissions,
@@ -220,6 +231,7 @@ pub(in crate::store) struct StoredLink {
     pub token_hash: Vec<u8>,
     pub tenant_id: Uuid,
     pub external_id: String,
+    pub tenant_status: String,
     pub return_url: Option<String>,
     pub expired: bool,
 }
@@ -237,10 +249,11 @@ impl Row for StoredLink {
             r#"SELECT /* lookups.links */
                       pg_postmaster_start_time() AS "server!", l.token_hash AS "token_hash?",
                       l.tenant_id AS "tenant_id?", a.external_id AS "external_id?",
-                      l.return_url AS "return_url?",
+                      t.status AS "tenant_status?", l.return_url AS "return_url?",
                       l.expires_at <= clock_timestamp() AS "expired?"
                FROM (SELECT) AS answer
                     LEFT JOIN (dashboard_links l JOIN accounts a USING (account_id)
+                               JOIN tenants t ON t.tenant_id = l.tenant_id
                                LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id)
                     ON l.token_hash = ANY($1) AND maker.revoked_at IS NULL"#,
             hashes as &[&[u8]],
@@ -251,6 +264,7 @@ impl Row for StoredLink {
             token_hash: row.token_hash?,
             tenant_id: row.tenant_id?,
             external_id: row.external_id?,
+            tenant_status: row.tenant_status?,
             return_url: row.return_url,
             expired: row.expired?,
         })

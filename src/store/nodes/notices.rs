@@ -3,7 +3,11 @@
 use uuid::Uuid;
 
 use crate::{
-    domain::{api_key::KeyTag, id::NodeId},
+    domain::{
+        api_key::KeyTag,
+        id::{NodeId, TenantId},
+        key_group::KeyGroup,
+    },
     store::{
         WindowTag,
         changes::{ChangeId, ChangeKind},
@@ -19,6 +23,8 @@ pub(in crate::store) const RECALL: &str = "recall";
 pub enum Notice {
     /// These keys changed. The node that changed them may be waiting for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
+    /// All keys of this group may have changed, because their tenant changed.
+    GroupChanged { group: KeyGroup, acknowledge: Option<ChangeId> },
     /// Any object may have changed, such as the rate limits of a tenant. A node applies this by
     /// dropping all cached data.
     Everything { acknowledge: Option<ChangeId> },
@@ -47,7 +53,7 @@ pub(super) enum OwnNotice {
 /// dropping all cached data.
 pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
     let words: Vec<&str> = payload.splitn(5, ' ').collect();
-    let [kind, node, number, _tenant, rest @ ..] = &words[..] else {
+    let [kind, node, number, tenant, rest @ ..] = &words[..] else {
         return Notice::Everything { acknowledge: None };
     };
     let (Some(node), Ok(number)) = (read_node(node), number.parse::<u64>()) else {
@@ -62,6 +68,11 @@ pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
         } else {
             Notice::Recalled { tags, acknowledge }
         };
+    }
+    if *kind == ChangeKind::Tenant.as_str()
+        && let (Some(tenant), []) = (read_tenant(tenant), rest)
+    {
+        return Notice::GroupChanged { group: KeyGroup::of_tenant(tenant), acknowledge };
     }
     match changed_keys(kind, rest.first().copied()) {
         Some(tags) => Notice::Changed { tags, acknowledge },
@@ -81,8 +92,8 @@ pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     }
 }
 
-/// Parses the tags of the keys that a change of this kind affects. Returns `None` if the change
-/// affects all keys of the tenant, if this version does not know the kind, or if it cannot parse
+/// Parses the tags of the keys that a change of this kind affects. Returns `None` if the change may
+/// affect any key, if this version does not know the kind, or if it cannot parse
 /// the words after the tenant.
 fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
     let tags = |text: &str| read_tags(text, KeyTag::from_bits);
@@ -91,11 +102,17 @@ fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
         ChangeKind::Limits => rest.and_then(tags),
         // Admin keys and sessions are read for each request, so nothing is cached.
         ChangeKind::AdminKey | ChangeKind::Sessions => rest.is_none().then(Vec::new),
+        // `notice` has parsed this kind, unless it is malformed.
+        ChangeKind::Tenant => None,
     }
 }
 
 fn read_tags<T>(text: &str, tag: impl Fn(u64) -> T) -> Option<Vec<T>> {
     text.split(',').map(|text| u64::from_str_radix(text, 16).ok().map(&tag)).collect()
+}
+
+fn read_tenant(text: &str) -> Option<TenantId> {
+    Uuid::try_parse(text).ok().map(TenantId::from_uuid)
 }
 
 fn read_node(text: &str) -> Option<NodeId> {
@@ -155,6 +172,15 @@ mod tests {
     }
 
     #[test]
+    fn change_to_a_tenant_invalidates_the_group_of_its_keys() {
+        let tenant =
+            TenantId::from_uuid(Uuid::from_u128(0x0193_f0a9_d1b8_7e2c_8a3b_5c6d_7e8f_9a0b));
+        let group = KeyGroup::of_tenant(tenant);
+        let changed = Notice::GroupChanged { group, acknowledge: acknowledgement() };
+        assert_eq!(heard(&format!("tenant {CHANGE}")), changed);
+    }
+
+    #[test]
     fn node_acknowledges_only_changes_that_another_node_waits_for() {
         let keys = format!("keys {CHANGE} 1");
         assert_eq!(notice(&keys, node(2)), changed(&[1], None));
@@ -177,6 +203,7 @@ mod tests {
             ("limits", " not-a-tag"),
             ("admin_key", " 1"),
             ("sessions", " word"),
+            ("tenant", " word"),
         ] {
             let everything = Notice::Everything { acknowledge: acknowledgement() };
             assert_eq!(heard(&format!("{kind} {CHANGE}{rest}")), everything, "{kind}{rest}");
@@ -192,6 +219,7 @@ mod tests {
             "keys 00000000000000000000000000000002",
             "keys 00000000000000000000000000000002 9",
             "keys node 9 tenant 1",
+            "tenant 00000000000000000000000000000002 0 not-a-tenant",
             "keys 00000000000000000000000000000002 nine tenant 1",
             "keys 00000000000000000000000000000002 -1 tenant 1",
         ] {

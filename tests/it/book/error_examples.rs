@@ -12,7 +12,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tollgate::{
     auth::ProblemCode,
-    domain::dashboard::WebOrigin,
+    domain::{audit::Origin, dashboard::WebOrigin, tenant::TenantStatus},
     state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
@@ -120,6 +120,11 @@ async fn problems_with_credentials() -> Vec<Answer> {
     app.send(suspend).await.expect(200);
     let suspended = app.send(reader.call("GET", "/v1/me")).await;
     answers.push(suspended.expect_problem(403, "account_suspended"));
+    let (tenant, suspended) = (&app.tronagg.tenant, TenantStatus::Suspended);
+    let set = app.store.set_tenant_status(tenant, suspended, &Origin::cli()).await;
+    set.expect("the tenant is suspended");
+    let suspended = app.send(reader.call("GET", "/v1/me")).await;
+    answers.push(suspended.expect_problem(403, "tenant_suspended"));
     answers
 }
 

@@ -23,6 +23,7 @@ mod settings;
 mod sign_in;
 mod sign_in_limits;
 mod strangers;
+mod suspended_tenant;
 pub mod times;
 pub mod visitor;
 pub mod wallet;

@@ -28,7 +28,12 @@ pub fn tollgate(arguments: &[&str]) -> Command {
 
 /// Creates the tenant `tronagg`, with the prefix `ta_` and these options. Returns its admin key.
 pub fn create_tenant(url: &str, options: &[&str]) -> String {
-    let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
+    create_named_tenant(url, "tronagg", "ta_", options)
+}
+
+/// Creates a live tenant whose keys may write, with these options. Returns its admin key.
+pub fn create_named_tenant(url: &str, slug: &str, prefix: &str, options: &[&str]) -> String {
+    let tenant = tollgate(&["tenant", "create", slug, "--prefix", prefix, "--json"])
         .args(["--default-scopes", "write", "--database-url", url])
         .args(options)
         .output()

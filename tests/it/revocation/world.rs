@@ -21,20 +21,32 @@ use hyper_util::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tollgate::postgres::{DATABASE, PrivatePostgres};
+use tollgate::{
+    domain::{
+        audit::Origin,
+        tenant::{Environment, Tenant, TenantStatus},
+    },
+    postgres::{DATABASE, PrivatePostgres},
+    store::Store,
+};
 
 use super::record::{Record, Tally};
 use crate::harness::{
     PATIENCE, cluster,
     node::{Node, all_hold_leases},
-    process::create_tenant,
+    process::create_named_tenant,
 };
 
 pub const NODES: usize = 3;
+const TRONAGG: &str = "tronagg";
+const SUSPENDABLE: &str = "suspendable";
 const ACCOUNTS: usize = 40;
 const KEYS_PER_ACCOUNT: usize = 5;
 const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
+
+/// One of this many changes suspends a tenant.
+const CHANGES_PER_SUSPENSION: usize = 10;
 
 /// The rate limit of each key, which no test uses up: the number of calls and the length of the
 /// window in seconds.
@@ -47,9 +59,10 @@ pub struct World {
     postgres: Mutex<Option<PrivatePostgres>>,
     pub pool: PgPool,
     http: Client<HttpConnector, Full<Bytes>>,
-    admin_key: String,
     pub nodes: Vec<Node>,
+    /// The accounts of the tenant `tronagg`.
     accounts: Vec<tokio::sync::Mutex<Account>>,
+    suspendable: tokio::sync::Mutex<Suspendable>,
     /// The keys with which clients send requests.
     keys: RwLock<Vec<Arc<Key>>>,
     /// Revoked keys that clients no longer use.
@@ -60,12 +73,23 @@ pub struct World {
     pub durations: Mutex<Vec<Duration>>,
 }
 
+/// A tenant that operators suspend and resume.
+struct Suspendable {
+    /// The store of the operators, as `tollgate tenant suspend` uses it.
+    store: Store,
+    tenant: Arc<Tenant>,
+    account: Account,
+}
+
 struct Account {
+    tenant: &'static str,
+    admin_key: String,
     name: String,
     keys: Vec<Arc<Key>>,
 }
 
 pub struct Key {
+    tenant: &'static str,
     id: String,
     text: String,
     record: Record,
@@ -96,7 +120,9 @@ impl World {
         });
         let postgres = postgres.await.expect("the task does not panic");
         let url = postgres.url(DATABASE);
-        let admin_key = create_tenant(&url, &["--max-keys", "1000"]);
+        let create = |slug, prefix| create_named_tenant(&url, slug, prefix, &["--max-keys=1000"]);
+        let admin_key = create(TRONAGG, "ta_");
+        let suspendable = Suspendable::on(&url, create(SUSPENDABLE, "ts_")).await;
 
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
         let mut nodes = Vec::new();
@@ -109,9 +135,11 @@ impl World {
             postgres: Mutex::new(Some(postgres)),
             pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             http: Client::builder(TokioExecutor::new()).build_http(),
-            admin_key,
             nodes,
-            accounts: (0..ACCOUNTS).map(|number| Account::named(number).into()).collect(),
+            accounts: (0..ACCOUNTS)
+                .map(|number| Account::new(TRONAGG, &admin_key, number).into())
+                .collect(),
+            suspendable: suspendable.into(),
             keys: RwLock::default(),
             retired: Mutex::default(),
             seeds: AtomicUsize::new(0),
@@ -119,18 +147,22 @@ impl World {
             durations: Mutex::default(),
         });
         for account in &world.accounts {
-            let mut account = account.lock().await;
-            world
-                .send_as_admin(0, Method::PUT, &account.path(), json!({}))
-                .await
-                .expect("the account is created");
-            for _ in 0..KEYS_PER_ACCOUNT {
-                let key = world.create(&account).await;
-                account.keys.push(key);
-            }
+            world.open(&mut *account.lock().await).await;
         }
+        world.open(&mut world.suspendable.lock().await.account).await;
         world.all_hold_leases().await;
         world
+    }
+
+    /// Creates the account and its keys.
+    async fn open(&self, account: &mut Account) {
+        self.send_as_admin(0, account, Method::PUT, &account.path(), json!({}))
+            .await
+            .expect("the account is created");
+        for _ in 0..KEYS_PER_ACCOUNT {
+            let key = self.create(account).await;
+            account.keys.push(key);
+        }
     }
 
     pub fn start_clients(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
@@ -160,6 +192,10 @@ impl World {
                 let decrement = |remaining: usize| remaining.checked_sub(1);
                 let order = Ordering::Relaxed;
                 while remaining.fetch_update(order, order, decrement).is_ok() {
+                    if random.random_range(0..CHANGES_PER_SUSPENSION) == 0 {
+                        world.suspend_and_resume(&mut random).await;
+                        continue;
+                    }
                     // Backends do not share accounts.
                     let account = random.random_range(0..ACCOUNTS / BACKENDS) * BACKENDS + index;
                     let mut account = world.accounts[account].lock().await;
@@ -220,8 +256,8 @@ impl World {
     }
 
     async fn send_request(&self, node: usize, key: &Key) {
-        let uri =
-            format!("{}/v1/authorize/tronagg/live?scope=orders:write", self.nodes[node].url());
+        let path = format!("/v1/authorize/{}/live?scope=orders:write", key.tenant);
+        let uri = format!("{}{path}", self.nodes[node].url());
         let request = Request::get(uri).header("X-API-Key", &key.text);
         let request = request.body(Full::default()).expect("the request is valid");
         let begun = Instant::now();
@@ -262,13 +298,13 @@ impl World {
             self.send_until_one_has_passed(&key).await;
         }
         keys.iter().for_each(|key| key.record.ban_sent());
-        self.send_until_it_returns(random, &method, &path, &body).await;
+        self.send_until_it_returns(random, account, &method, &path, &body).await;
         keys.iter().for_each(|key| key.record.ban_returned());
         self.send_to_all_nodes(&key).await;
         match undo {
             Some(undo) => {
                 keys.iter().for_each(|key| key.record.undo_sent());
-                self.send_until_it_returns(random, &method, &path, &undo).await;
+                self.send_until_it_returns(random, account, &method, &path, &undo).await;
                 keys.iter().for_each(|key| key.record.undo_returned());
                 self.send_to_all_nodes(&key).await;
             }
@@ -276,6 +312,42 @@ impl World {
                 key.revoked.store(true, Ordering::Relaxed);
                 account.keys[index] = self.create(account).await;
             }
+        }
+    }
+
+    /// Suspends a tenant, waits until the change has returned, sends requests to every node, and
+    /// then resumes the tenant.
+    async fn suspend_and_resume(&self, random: &mut StdRng) {
+        let suspendable = self.suspendable.lock().await;
+        let keys = &suspendable.account.keys;
+        let key = &keys[random.random_range(0..keys.len())];
+        self.send_to_all_nodes(key).await;
+        keys.iter().for_each(|key| key.record.ban_sent());
+        self.set_until_it_returns(&suspendable, TenantStatus::Suspended).await;
+        keys.iter().for_each(|key| key.record.ban_returned());
+        self.send_to_all_nodes(key).await;
+        keys.iter().for_each(|key| key.record.undo_sent());
+        self.set_until_it_returns(&suspendable, TenantStatus::Active).await;
+        keys.iter().for_each(|key| key.record.undo_returned());
+        self.send_to_all_nodes(key).await;
+    }
+
+    async fn set_until_it_returns(&self, suspendable: &Suspendable, status: TenantStatus) {
+        let Suspendable { store, tenant, .. } = suspendable;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let sent = Instant::now();
+            let hearing = store.hear_acknowledgements().await;
+            let set = store.set_tenant_status(tenant, status, &Origin::cli()).await;
+            drop(hearing);
+            match set {
+                Ok(()) => {
+                    self.durations.lock().expect("the lock is not poisoned").push(sent.elapsed());
+                    return;
+                }
+                Err(error) => assert!(Instant::now() < deadline, "{status:?}: {error}"),
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -306,6 +378,7 @@ impl World {
     async fn send_until_it_returns(
         &self,
         random: &mut StdRng,
+        account: &Account,
         method: &Method,
         path: &str,
         body: &Value,
@@ -318,7 +391,8 @@ impl World {
                 continue;
             }
             let sent = Instant::now();
-            if self.send_as_admin(node, method.clone(), path, body.clone()).await.is_some() {
+            let sending = self.send_as_admin(node, account, method.clone(), path, body.clone());
+            if sending.await.is_some() {
                 self.durations.lock().expect("the lock is not poisoned").push(sent.elapsed());
                 return;
             }
@@ -335,7 +409,7 @@ impl World {
             let node = random.random_range(0..NODES);
             if self.nodes[node].is_available.load(Ordering::Relaxed)
                 && let Some(created) =
-                    self.send_as_admin(node, Method::POST, &path, body.clone()).await
+                    self.send_as_admin(node, account, Method::POST, &path, body.clone()).await
             {
                 break created;
             }
@@ -344,6 +418,7 @@ impl World {
         let text =
             |member: &str| created[member].as_str().expect("the member is a string").to_owned();
         let key = Arc::new(Key {
+            tenant: account.tenant,
             id: text("id"),
             text: text("key"),
             record: Record::default(),
@@ -352,7 +427,7 @@ impl World {
         });
         let mut keys = self.keys.write().expect("the lock is not poisoned");
         keys.push(Arc::clone(&key));
-        if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
+        if keys.len() > (ACCOUNTS + 1) * KEYS_PER_ACCOUNT + DEAD_KEYS {
             let revoked = |key: &Arc<Key>| key.revoked.load(Ordering::Relaxed);
             let oldest = keys.iter().position(revoked).expect("a key is revoked");
             self.retired.lock().expect("the lock is not poisoned").push(keys.remove(oldest));
@@ -360,10 +435,11 @@ impl World {
         key
     }
 
-    /// Sends a request with the admin key. Returns `None` if the node could not process it.
+    /// Sends a request with the admin key of the account's tenant. Returns `None` if the node could not process it.
     async fn send_as_admin(
         &self,
         node: usize,
+        account: &Account,
         method: Method,
         path: &str,
         body: Value,
@@ -371,7 +447,7 @@ impl World {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.nodes[node].url()))
-            .header("Authorization", format!("Bearer {}", self.admin_key))
+            .header("Authorization", format!("Bearer {}", account.admin_key))
             .header("Content-Type", "application/json")
             .body(Full::from(body.to_string()))
             .expect("the request is valid");
@@ -387,9 +463,21 @@ impl World {
     }
 }
 
+impl Suspendable {
+    async fn on(url: &str, admin_key: String) -> Self {
+        let store = Store::connect(&cluster::pool_settings(url)).await;
+        let store = store.expect("the database is reachable");
+        let slug = SUSPENDABLE.parse().expect("the slug is valid");
+        let tenant = store.find_tenant(&slug, Environment::Live).await.expect("the tenant exists");
+        let account = Account::new(SUSPENDABLE, &admin_key, 0);
+        Self { store, tenant, account }
+    }
+}
+
 impl Account {
-    fn named(number: usize) -> Self {
-        Self { name: format!("user-{number}"), keys: Vec::new() }
+    fn new(tenant: &'static str, admin_key: &str, number: usize) -> Self {
+        let (admin_key, name) = (admin_key.to_owned(), format!("user-{number}"));
+        Self { tenant, admin_key, name, keys: Vec::new() }
     }
 
     fn path(&self) -> String {

@@ -17,7 +17,7 @@ use crate::{
         audit::{Actor, Origin},
         id::RequestId,
         permission::Permission,
-        tenant::Tenant,
+        tenant::{Tenant, TenantStatus},
         text_enum::text_enum,
         timestamp::Timestamp,
     },
@@ -134,6 +134,13 @@ async fn verify(state: &AppState, key_hash: &KeyHash) -> Result<AdminVerificatio
     let verification = verification.ok_or_else(|| invalid(AdminKeyDenial::NotFound))?;
     if verification.revoked {
         return Err(invalid(AdminKeyDenial::Revoked));
+    }
+    if verification.tenant_status == TenantStatus::Suspended {
+        return Err(Problem::new(
+            ProblemCode::TenantSuspended,
+            "The admin key is live, but its tenant is suspended. Ask the operator of Tollgate to \
+             resume the tenant.",
+        ));
     }
     Ok(verification)
 }

@@ -56,10 +56,11 @@ responses! {
         "The admin key is missing or invalid.";
     DECLINED: "Declined", [InsufficientBalance, SpendLimitExceeded],
         "The balance or the key's spend limit is too small. Nothing was deducted.";
-    API_KEY_FORBIDDEN: "ApiKeyForbidden", [AccountSuspended, InsufficientScope],
-        "The account is suspended, or the API key lacks the scope.";
-    ADMIN_KEY_FORBIDDEN: "AdminKeyForbidden", [InsufficientPermission],
-        "The admin key lacks the permission.";
+    API_KEY_FORBIDDEN: "ApiKeyForbidden",
+        [TenantSuspended, AccountSuspended, InsufficientScope],
+        "The tenant or the account is suspended, or the API key lacks the scope.";
+    ADMIN_KEY_FORBIDDEN: "AdminKeyForbidden", [TenantSuspended, InsufficientPermission],
+        "The tenant is suspended, or the admin key lacks the permission.";
     NOT_FOUND: "NotFound", [NotFound],
         "No such resource, or it belongs to another tenant or account.";
     METHOD_NOT_ALLOWED: "MethodNotAllowed", [MethodNotAllowed],
@@ -351,6 +352,7 @@ fn members(code: ProblemCode) -> Vec<Member> {
         | ProblemCode::InvalidApiKey
         | ProblemCode::MissingAdminKey
         | ProblemCode::InvalidAdminKey
+        | ProblemCode::TenantSuspended
         | ProblemCode::AccountSuspended
         | ProblemCode::NotFound
         | ProblemCode::MethodNotAllowed
