@@ -7,7 +7,7 @@
 --   admin_key  an admin key was revoked, which ends the links that it created and their sessions
 --   sessions   dashboard sessions or unused links of the tenant ended
 --   limits     rate limits changed, of these API keys or, without tags, of the tenant
---   tenant     the status of the tenant changed, which affects all of its keys and dashboard pages
+--   tenant     the status of the tenant or one of its plans changed, which affects all of its keys
 -- p_tags are the tags of these API keys. Without tags, the payload ends after the tenant. If a node does not
 -- know a kind, or cannot parse the words after the tenant, it drops all cached data and acknowledges the
 -- change. So a version may add a kind, or words at the end, while nodes of the previous version run.

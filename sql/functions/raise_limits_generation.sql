@@ -16,5 +16,10 @@ CREATE OR REPLACE TRIGGER api_keys_limits_generation
     WHEN ((NEW.rate_limits, NEW.owner_rate_limits)
           IS DISTINCT FROM (OLD.rate_limits, OLD.owner_rate_limits))
     EXECUTE FUNCTION raise_limits_generation();
+CREATE OR REPLACE TRIGGER plans_limits_generation
+    BEFORE UPDATE OF key_rate_limits, account_rate_limits ON plans FOR EACH ROW
+    WHEN ((NEW.key_rate_limits, NEW.account_rate_limits)
+          IS DISTINCT FROM (OLD.key_rate_limits, OLD.account_rate_limits))
+    EXECUTE FUNCTION raise_limits_generation();
 CREATE OR REPLACE TRIGGER tenant_limits_generation BEFORE UPDATE ON tenant_limits
     FOR EACH ROW EXECUTE FUNCTION raise_limits_generation();

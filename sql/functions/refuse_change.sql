@@ -54,6 +54,8 @@ CREATE OR REPLACE TRIGGER refunds_append_only BEFORE UPDATE OR DELETE ON refunds
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER refunds_no_truncate BEFORE TRUNCATE ON refunds
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER plans_identity BEFORE UPDATE OF tenant_id, name, created_at ON plans
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
 -- Deleting a row would let its generations repeat.
 CREATE OR REPLACE TRIGGER tenant_limits_no_delete BEFORE DELETE ON tenant_limits
     FOR EACH ROW EXECUTE FUNCTION refuse_change();

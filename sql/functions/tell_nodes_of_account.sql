@@ -1,5 +1,5 @@
--- Notifies all nodes when the status of an account or its list of networks changes, which affects every live
--- key of the account.
+-- Notifies all nodes when the status, the list of networks or the plan of an account changes, which affects
+-- every live key of the account.
 CREATE OR REPLACE FUNCTION tell_nodes_of_account() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -12,5 +12,5 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE TRIGGER accounts_tell_nodes AFTER UPDATE OF status, allowed_ips ON accounts
+CREATE OR REPLACE TRIGGER accounts_tell_nodes AFTER UPDATE OF status, allowed_ips, plan ON accounts
     FOR EACH ROW EXECUTE FUNCTION tell_nodes_of_account();

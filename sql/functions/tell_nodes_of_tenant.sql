@@ -1,4 +1,4 @@
--- Notifies all nodes when the status of a tenant changes, which affects all of its keys and dashboard pages. As a
+-- Notifies all nodes when the status of a tenant or one of its plans changes, which affects all of its keys. As a
 -- trigger it also covers changes by hand.
 CREATE OR REPLACE FUNCTION tell_nodes_of_tenant() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -11,3 +11,5 @@ $$;
 
 CREATE OR REPLACE TRIGGER tenants_tell_nodes AFTER UPDATE OF status ON tenants
     FOR EACH ROW WHEN (NEW.status <> OLD.status) EXECUTE FUNCTION tell_nodes_of_tenant();
+CREATE OR REPLACE TRIGGER plans_tell_nodes AFTER UPDATE ON plans
+    FOR EACH ROW WHEN (NEW.* IS DISTINCT FROM OLD.*) EXECUTE FUNCTION tell_nodes_of_tenant();

@@ -99,6 +99,10 @@ problem_codes! {
     /// The account already has the maximum number of live keys, or of rotated keys in their grace
     /// period.
     KeyLimitReached: CONFLICT, "key_limit_reached", "Key limit reached";
+    /// An account has the plan, or the plan is `default`, so it cannot be deleted.
+    PlanInUse: CONFLICT, "plan_in_use", "Plan in use";
+    /// The tenant already has the maximum number of plans.
+    PlanLimitReached: CONFLICT, "plan_limit_reached", "Plan limit reached";
     /// The key is revoked or expired, so it cannot be changed or rotated.
     KeyNotLive: CONFLICT, "key_not_live", "Key not live";
     /// The key has already been rotated. A key can be rotated only once, and then its expiry cannot

@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::{
-    admin_key, dashboard, demo, ledger, migrate, openapi, reference::Reference, serve, tenant,
+    admin_key, dashboard, demo, ledger, migrate, openapi, plan, reference::Reference, serve, tenant,
 };
 use crate::config::{self, ConfigError};
 
@@ -43,6 +43,12 @@ enum Command {
     /// creation.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Create, change, list and delete the plans of a tenant
+    ///
+    /// A plan is a set of rules for the API keys of the accounts that have it. Every tenant has a plan
+    /// default, which new accounts get.
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
     /// Create, list and revoke a tenant's admin keys
     ///
     /// A tenant's backend calls the API with an admin key. The permissions of the key limit what
@@ -85,6 +91,7 @@ impl Cli {
             Command::Demo(demo) => demo.run().await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Tenant(command) => command.run().await,
+            Command::Plan(command) => command.run().await,
             Command::AdminKey(command) => command.run().await,
             Command::Dashboard(command) => command.run().await,
             Command::Ledger(command) => command.run().await,

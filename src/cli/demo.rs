@@ -27,7 +27,7 @@ use crate::{
     },
     entropy,
     http::BOOK_PATH,
-    store::{DashboardChange, Refusal, Store, StoreError},
+    store::{DashboardChange, NewTenant, Refusal, Store, StoreError},
 };
 
 /// Name of the admin keys of the demo. Each start creates new admin keys, because Tollgate does not
@@ -190,10 +190,9 @@ impl Example {
         let slug: Slug = self.slug.parse()?;
         let tenant = match store.find_tenant(&slug, self.environment).await {
             Err(StoreError::Refused(Refusal::NotFound)) => {
-                let (policy, name) = (self.policy()?, Name::parse(ADMIN_KEY_NAME)?);
-                let tenant = store
-                    .create_tenant(&slug, self.environment, policy, &admin_key, &name, &origin)
-                    .await?;
+                let name = Name::parse(ADMIN_KEY_NAME)?;
+                let tenant =
+                    store.create_tenant(self.new_tenant(slug)?, &admin_key, &name, &origin).await?;
                 let name = Some(Some(DisplayName::parse(self.name)?));
                 let change = DashboardChange { name, ..DashboardChange::default() };
                 store.change_dashboard_settings(&tenant, &change, &origin).await?;
@@ -229,12 +228,16 @@ impl Example {
         Ok(link_url(public_url, &token))
     }
 
-    fn policy(&self) -> anyhow::Result<TenantPolicy> {
-        Ok(TenantPolicy {
-            prefix: KeyPrefix::parse(self.prefix)?,
-            max_keys: MaxKeys::try_from(5).map_err(anyhow::Error::msg)?,
-            currency: Currency::new(self.currency, self.decimals)?,
-            account_format: self.account_format,
+    fn new_tenant(&self, slug: Slug) -> anyhow::Result<NewTenant> {
+        Ok(NewTenant {
+            slug,
+            environment: self.environment,
+            policy: TenantPolicy {
+                prefix: KeyPrefix::parse(self.prefix)?,
+                currency: Currency::new(self.currency, self.decimals)?,
+                account_format: self.account_format,
+            },
+            max_keys: MaxKeys::default(),
             default_scopes: ScopeSet::parse([self.default_scope])?,
         })
     }

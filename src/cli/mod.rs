@@ -14,6 +14,7 @@ mod log;
 mod migrate;
 mod openapi;
 mod output;
+mod plan;
 mod reference;
 mod serve;
 mod tenant;

@@ -18,7 +18,7 @@ use crate::{
         text::Name,
     },
     entropy,
-    store::{Refusal, StoreError},
+    store::{NewTenant, Refusal, StoreError},
 };
 
 #[derive(Subcommand)]
@@ -66,7 +66,7 @@ pub struct Create {
     /// The two environments of a platform share no accounts, keys or balances.
     #[arg(long, default_value = "live")]
     environment: Environment,
-    /// Maximum number of live API keys of an account, 1 to 1000
+    /// Maximum number of live API keys of an account with the plan default, 1 to 1000
     #[arg(long, default_value = "5", value_parser = parse_max_keys)]
     max_keys: MaxKeys,
     /// Code of the currency of all balances, such as TRX
@@ -81,7 +81,7 @@ pub struct Create {
     /// address.
     #[arg(long, default_value = "any")]
     account_format: AccountFormat,
-    /// Default scopes of new API keys, separated by commas
+    /// Default scopes of new API keys in the plan default, separated by commas
     #[arg(long, default_value = "read", value_parser = parse_scopes)]
     default_scopes: ScopeSet,
     /// Print the tenant as one JSON object
@@ -130,20 +130,21 @@ impl TenantCommand {
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let currency = Currency::new(&self.currency, self.decimals)?;
-        let policy = TenantPolicy {
-            prefix: self.prefix,
+        let new = NewTenant {
+            slug: self.slug,
+            environment: self.environment,
+            policy: TenantPolicy {
+                prefix: self.prefix,
+                currency,
+                account_format: self.account_format,
+            },
             max_keys: self.max_keys,
-            currency,
-            account_format: self.account_format,
             default_scopes: self.default_scopes,
         };
         let database = Database::open_for_command(&self.database).await?;
         let admin_key = entropy::new_key(&KeyPrefix::admin())?;
         let name = Name::parse("first")?;
-        let created = database
-            .store
-            .create_tenant(&self.slug, self.environment, policy, &admin_key, &name, &Origin::cli())
-            .await;
+        let created = database.store.create_tenant(new, &admin_key, &name, &Origin::cli()).await;
         let tenant = explain(created)?;
         print_created(&tenant, &admin_key, self.json).with_context(|| {
             format!(
@@ -170,21 +171,19 @@ impl List {
             )?;
         } else {
             outln!(
-                "{:<24} {:<11} {:<17} {:>8}  {:<10}  STATUS",
+                "{:<24} {:<11} {:<17} {:<10}  STATUS",
                 "TENANT",
                 "ENVIRONMENT",
                 "PREFIX",
-                "MAX KEYS",
                 "CURRENCY"
             )?;
             for (tenant, status) in &tenants {
                 let policy = &tenant.policy;
                 outln!(
-                    "{:<24} {:<11} {:<17} {:>8}  {:<10}  {}",
+                    "{:<24} {:<11} {:<17} {:<10}  {}",
                     tenant.slug.as_str(),
                     tenant.environment.as_str(),
                     policy.prefix.as_str(),
-                    policy.max_keys.get(),
                     policy.currency.code(),
                     status.as_str(),
                 )?;
@@ -229,11 +228,9 @@ fn describe(tenant: &Tenant, status: TenantStatus) -> serde_json::Value {
         "environment": tenant.environment.as_str(),
         "status": status.as_str(),
         "prefix": policy.prefix.as_str(),
-        "max_keys": policy.max_keys.get(),
         "currency": policy.currency.code(),
         "decimals": policy.currency.decimals(),
         "account_format": policy.account_format.as_str(),
-        "default_scopes": policy.default_scopes.to_strings(),
     })
 }
 
@@ -254,17 +251,15 @@ fn print(tenant: &Tenant, status: TenantStatus) -> anyhow::Result<()> {
     outln!("environment     {}", tenant.environment.as_str())?;
     outln!("status          {}", status.as_str())?;
     outln!("prefix          {}", policy.prefix)?;
-    outln!("max keys        {}", policy.max_keys.get())?;
     outln!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals())?;
-    outln!("account format  {}", policy.account_format.as_str())?;
-    outln!("default scopes  {}", policy.default_scopes)
+    outln!("account format  {}", policy.account_format.as_str())
 }
 
-fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {
+pub fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {
     let number: i64 = text.parse().context("must be a whole number").map_err(|e| e.to_string())?;
     MaxKeys::try_from(number).map_err(str::to_owned)
 }
 
-fn parse_scopes(text: &str) -> Result<ScopeSet, String> {
+pub fn parse_scopes(text: &str) -> Result<ScopeSet, String> {
     ScopeSet::parse(text.split(',').map(str::trim)).map_err(|error| error.to_string())
 }

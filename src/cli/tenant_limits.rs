@@ -112,7 +112,7 @@ impl Limits {
 }
 
 /// Returns the new list of one kind, or `None` if the list stays unchanged.
-fn list(option: &str, given: &[RateLimit], clear: bool) -> anyhow::Result<Option<RateLimits>> {
+pub fn list(option: &str, given: &[RateLimit], clear: bool) -> anyhow::Result<Option<RateLimits>> {
     if given.is_empty() && !clear {
         return Ok(None);
     }
@@ -120,7 +120,7 @@ fn list(option: &str, given: &[RateLimit], clear: bool) -> anyhow::Result<Option
     Ok(Some(limits.with_context(|| format!("the values of {option} are invalid"))?))
 }
 
-fn in_words(limits: &RateLimits) -> String {
+pub fn in_words(limits: &RateLimits) -> String {
     if limits.is_empty() {
         return "none".to_owned();
     }

@@ -89,5 +89,5 @@ impl LastUses {
 
 /// Returns the account's cap, which is the maximum number of live keys, not counting rotated keys.
 pub fn cap(visitor: &Visitor) -> usize {
-    usize::from(visitor.tenant().policy.max_keys.get())
+    usize::from(visitor.plan().max_keys.get())
 }

@@ -8,7 +8,7 @@ use super::{
     key_claims::seen,
     key_clients::networks,
     key_detail,
-    key_fields::{KeyInput, filled, settings_in_words},
+    key_fields::{self, KeyInput, filled, settings_in_words},
     key_form::{Place, key_form_page},
     key_in_path::KeyInPath,
     pages::key_form::KeyFormPage,
@@ -80,6 +80,9 @@ pub async fn change(
         }
         Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
             form.wrong("expires", "the expiry is in the past");
+        }
+        Err(StoreError::Refused(Refusal::AgainstPlan(violations))) => {
+            key_fields::against_plan(&mut form, &violations);
         }
         Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
             "expires",

@@ -163,6 +163,9 @@ async fn replace(
     if visitor.is_suspended() {
         return Ok(Replacement::missing(Obstacle::Suspended));
     }
+    if !visitor.plan().owner_creates_keys {
+        return Ok(Replacement::missing(Obstacle::CreatedElsewhere));
+    }
     let successor = successor(state, visitor, old).await?;
     if let Some(successor) = successor.as_ref().filter(|key| is_in_use(key)) {
         return Ok(Replacement::missing(Obstacle::successor(successor)));
@@ -179,6 +182,11 @@ async fn replace(
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
             Ok(Replacement::missing(Obstacle::Full { max_keys: usize::from(max_keys) }))
         }
+        Err(StoreError::Refused(Refusal::AgainstPlan(_))) => Ok(Replacement::missing(
+            "the settings of this key are no longer allowed for your account. Create a key with \
+             other settings."
+                .to_owned(),
+        )),
         Err(
             error @ (StoreError::Refused(Refusal::FormSpent | Refusal::SessionOver)
             | StoreError::Unavailable(_)),
@@ -201,6 +209,8 @@ async fn replace(
 /// The reason why a key cannot be replaced.
 enum Obstacle {
     Suspended,
+    /// The account's plan does not let its owner create keys.
+    CreatedElsewhere,
     /// The key was rotated, and its newest successor is live.
     Successor {
         link: Link,
@@ -223,6 +233,11 @@ impl From<Obstacle> for NotReplaced {
     fn from(obstacle: Obstacle) -> Self {
         match obstacle {
             Obstacle::Suspended => "the account is suspended.".to_owned().into(),
+            Obstacle::CreatedElsewhere => {
+                "your platform creates the keys of your account. Ask it for a new one."
+                    .to_owned()
+                    .into()
+            }
             Obstacle::Full { max_keys } => format!(
                 "the account has reached its key limit ({max_keys}). Revoke a key, then create a \
                  new one."
@@ -255,6 +270,9 @@ async fn obstacle(
 ) -> Result<Option<Obstacle>, StoreError> {
     if visitor.is_suspended() {
         return Ok(Some(Obstacle::Suspended));
+    }
+    if !visitor.plan().owner_creates_keys {
+        return Ok(Some(Obstacle::CreatedElsewhere));
     }
     let successor = successor(state, visitor, key).await?;
     if let Some(successor) = successor.filter(is_in_use) {

@@ -96,6 +96,9 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::TenantCreate
         | AuditAction::TenantSuspend
         | AuditAction::TenantResume
+        | AuditAction::PlanCreate
+        | AuditAction::PlanChange
+        | AuditAction::PlanDelete
         | AuditAction::TenantLimitsChange
         | AuditAction::AdminKeyCreate
         | AuditAction::AdminKeyRevoke

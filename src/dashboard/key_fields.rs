@@ -10,6 +10,7 @@ use crate::{
         amount::{Amount, Currency},
         key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, ExpiryError},
+        plan::PlanViolation,
         rate_limit::{LimitName, OwnerLimits},
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         spend_limit::{SpendLimit, SpendPeriod},
@@ -111,6 +112,33 @@ impl From<KeyInput> for KeySettings {
             owner_limits: OwnerLimits::default(),
             allowed_ips: input.allowed_ips,
             metadata: Metadata::default(),
+        }
+    }
+}
+
+/// Adds an error for each rule of the account's plan that the input breaks, at its field.
+pub fn against_plan(form: &mut Form, violations: &[PlanViolation]) {
+    let scopes = if form.text("access") == "custom" { "scopes" } else { "access" };
+    for violation in violations {
+        match violation {
+            PlanViolation::Scope { scope, .. } => {
+                form.wrong(scopes, format!("your plan does not allow the scope {scope}"));
+            }
+            PlanViolation::Expiry { latest, .. } => {
+                let latest = format::moment(*latest, None).words;
+                form.wrong("expires", format!("your plan requires an expiry by {latest}"));
+            }
+            PlanViolation::WithoutNetworks { latest, .. } => {
+                let latest = format::moment(*latest, None).words;
+                form.wrong(
+                    "expires",
+                    format!(
+                        "your plan requires an expiry by {latest}, because the key can write and \
+                         may be used from any address. Choose an earlier expiry or enter allowed \
+                         networks"
+                    ),
+                );
+            }
         }
     }
 }
@@ -314,7 +342,7 @@ mod tests {
         amount::Currency,
         api_key::KeyPrefix,
         id::TenantId,
-        tenant::{Environment, MaxKeys, TenantPolicy},
+        tenant::{Environment, TenantPolicy},
     };
 
     fn tenant() -> Tenant {
@@ -324,10 +352,8 @@ mod tests {
             environment: Environment::Live,
             policy: TenantPolicy {
                 prefix: KeyPrefix::parse("ta_").expect("a prefix"),
-                max_keys: MaxKeys::try_from(5).expect("a cap"),
                 currency: Currency::new("TRX", 6).expect("a currency"),
                 account_format: AccountFormat::Any,
-                default_scopes: ScopeSet::parse(["write"]).expect("scopes"),
             },
         }
     }

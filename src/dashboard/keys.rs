@@ -79,6 +79,7 @@ pub async fn list(
         frame,
         live_count,
         max_keys: cap(&visitor),
+        may_create: visitor.plan().owner_creates_keys,
         keys: rows.collect(),
         shows_all,
         search: form,

@@ -5,7 +5,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     account_keys::{LastUses, cap, count_toward_cap, live_keys},
     failures::unanswered,
-    key_fields::{KeyInput, access_fields},
+    key_fields::{self, KeyInput, access_fields},
     key_form::{Place, form_token, key_form_page},
     pages::{
         frame::Nav,
@@ -37,11 +37,12 @@ const OFFERED_LIFE: &str = "90";
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn ask(State(state): State<AppState>, visitor: Visitor) -> Result<Response, Failure> {
     visitor.refuse_if_suspended()?;
+    visitor.refuse_if_keys_are_not_created_here()?;
     let live = live_keys(&state, &visitor).await?;
     if count_toward_cap(&live) >= cap(&visitor) {
         return show(&limit_page(&state, &visitor, live).await);
     }
-    let (access, scopes) = access_fields(&visitor.tenant().policy.default_scopes);
+    let (access, scopes) = access_fields(&visitor.plan().default_scopes);
     let form = Form::filled([
         ("access", access.to_owned()),
         ("scopes", scopes),
@@ -58,6 +59,7 @@ pub async fn create(
     Submission { visitor, mut form }: Submission,
 ) -> Result<Response, Failure> {
     visitor.refuse_if_suspended()?;
+    visitor.refuse_if_keys_are_not_created_here()?;
     let single_use = form.single_use()?;
     let Some(input) = KeyInput::read(&mut form, visitor.now(), visitor.tenant(), false) else {
         return again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await;
@@ -76,6 +78,10 @@ pub async fn create(
                  form again."
             ));
             again(&state, &visitor, &form, StatusCode::CONFLICT).await
+        }
+        Err(StoreError::Refused(Refusal::AgainstPlan(violations))) => {
+            key_fields::against_plan(&mut form, &violations);
+            again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await
         }
         Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
             form.wrong("expires", "the expiry is in the past");

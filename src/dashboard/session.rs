@@ -29,6 +29,7 @@ use crate::{
         audit::{Actor, Origin},
         dashboard::{DashboardRight, DashboardRights, DashboardSettings},
         id::RequestId,
+        plan::{Plan, PlanSettings},
         session_token::{SessionId, SessionToken},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -70,6 +71,7 @@ pub struct Visitor {
     session: DashboardSession,
     token: SessionToken,
     settings: DashboardSettings,
+    plan: Plan,
     origin: Origin,
 }
 
@@ -125,6 +127,11 @@ impl Visitor {
         self.settings.shown_name(self.tenant())
     }
 
+    /// Returns the rules of the account's plan.
+    pub fn plan(&self) -> &PlanSettings {
+        &self.plan.settings
+    }
+
     /// Whether the session may use a part of the dashboard.
     pub fn may(&self, right: DashboardRight) -> bool {
         self.session.rights.has(right)
@@ -149,6 +156,11 @@ impl Visitor {
     /// Refuses a change that gives a key more access while the account is suspended.
     pub fn refuse_if_suspended(&self) -> Result<(), Failure> {
         if self.is_suspended() { Err(Failure::Suspended) } else { Ok(()) }
+    }
+
+    /// Refuses to create a key if the account's plan does not let owners create keys.
+    pub fn refuse_if_keys_are_not_created_here(&self) -> Result<(), Failure> {
+        if self.plan().owner_creates_keys { Ok(()) } else { Err(Failure::KeysCreatedElsewhere) }
     }
 
     /// Returns the link back to the platform, if the session has a return URL.
@@ -258,7 +270,8 @@ impl FromRequestParts<AppState> for Visitor {
             .get::<SessionInFlight>()
             .map_or(Ok(()), |bound| bound.enter(session.id))?;
         let settings = state.store().dashboard_settings(&session.tenant).await?;
-        Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
+        let plan = state.store().plan_of_account(&session.tenant, &session.account).await?;
+        Ok(Self { session, token, settings, plan, origin: owner_origin(&parts.extensions) })
     }
 }
 

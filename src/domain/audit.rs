@@ -83,7 +83,13 @@ text_enum! {
         TenantSuspend = "tenant.suspend",
         /// A suspended tenant was resumed. Its keys are accepted again.
         TenantResume = "tenant.resume",
-        /// The rate limits of a tenant changed, or the defaults for its keys or accounts.
+        /// A new plan was created for a tenant.
+        PlanCreate = "plan.create",
+        /// The settings of a plan changed.
+        PlanChange = "plan.change",
+        /// A plan was deleted.
+        PlanDelete = "plan.delete",
+        /// The rate limits of a tenant changed.
         TenantLimitsChange = "tenant.limits_change",
         /// A new admin key was created for a tenant's backend.
         AdminKeyCreate = "admin_key.create",
@@ -158,6 +164,9 @@ impl AuditTarget {
             AuditAction::TenantCreate
             | AuditAction::TenantSuspend
             | AuditAction::TenantResume
+            | AuditAction::PlanCreate
+            | AuditAction::PlanChange
+            | AuditAction::PlanDelete
             | AuditAction::TenantLimitsChange
             | AuditAction::AccountCreate
             | AuditAction::AccountSuspend

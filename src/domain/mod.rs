@@ -46,6 +46,8 @@ pub(crate) mod misspelling;
 #[cfg(feature = "server")]
 pub mod permission;
 #[cfg(feature = "server")]
+pub mod plan;
+#[cfg(feature = "server")]
 pub mod purchase;
 pub mod rate_limit;
 #[cfg(feature = "server")]

@@ -19,6 +19,8 @@ text_enum! {
         Audit = "audit",
         /// Create links into the dashboard, and end its sessions.
         Dashboard = "dashboard",
+        /// Create, read, change and delete plans.
+        Policy = "policy",
     }
 }
 

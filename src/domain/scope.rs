@@ -63,6 +63,12 @@ impl Scope {
         implying.into_iter().collect()
     }
 
+    /// Whether the scope allows writing, of everything or of one resource.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.action == Action::Write
+    }
+
     /// Whether a key with the scope `self` may make a request that requires the scope `needed`.
     ///
     /// The relation is reflexive and transitive. `write` implies every scope. `read` implies every
@@ -165,6 +171,12 @@ impl ScopeSet {
             return Err(ScopeError::Count);
         }
         Ok(Self(Arc::new(scopes)))
+    }
+
+    /// Returns the set with the scope `read` alone.
+    #[must_use]
+    pub fn read() -> Self {
+        Self(Arc::new(BTreeSet::from([Scope { resource: None, action: Action::Read }])))
     }
 
     /// Parses a list of scopes, such as `["read", "orders:write"]`. Duplicates are ignored.

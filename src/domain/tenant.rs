@@ -10,7 +10,6 @@ use super::{
     amount::Currency,
     api_key::KeyPrefix,
     id::TenantId,
-    scope::ScopeSet,
     text_enum::text_enum,
 };
 
@@ -56,14 +55,10 @@ text_enum! {
 pub struct TenantPolicy {
     /// The prefix of each of the tenant's API keys.
     pub prefix: KeyPrefix,
-    /// Maximum number of live keys of each account.
-    pub max_keys: MaxKeys,
     /// The currency of every balance.
     pub currency: Currency,
     /// The format of the accounts' external ids.
     pub account_format: AccountFormat,
-    /// The scopes of a key that is created without a list of scopes.
-    pub default_scopes: ScopeSet,
 }
 
 /// The name of a platform. It has 1 to 40 characters from a-z, 0-9 and -, begins with a letter and
@@ -158,6 +153,13 @@ impl MaxKeys {
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
+    }
+}
+
+/// Five, as most platforms allow.
+impl Default for MaxKeys {
+    fn default() -> Self {
+        Self(5)
     }
 }
 

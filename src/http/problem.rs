@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     auth::{Problem, ProblemCode, chain},
-    domain::{lifecycle::ExpiryError, scope::Scope},
+    domain::{lifecycle::ExpiryError, plan::MAX_PLANS, scope::Scope},
     store::{Refusal, StoreError},
 };
 
@@ -77,6 +77,25 @@ impl From<Refusal> for Problem {
                 ),
             )
             .with("max_keys", max_keys),
+            Refusal::UnknownPlan => validation([json!({
+                "pointer": "/plan",
+                "detail": "the tenant has no such plan",
+            })]),
+            Refusal::AgainstPlan(violations) => validation(violations.iter().map(|violation| {
+                let pointer = format!("/{}", violation.setting());
+                json!({"pointer": pointer, "detail": violation.to_string()})
+            })),
+            Refusal::PlanInUse => Self::new(
+                ProblemCode::PlanInUse,
+                "The plan cannot be deleted, because it is the plan default or an account has it. \
+                 Give these accounts another plan first.",
+            ),
+            Refusal::PlanLimitReached => Self::new(
+                ProblemCode::PlanLimitReached,
+                format!(
+                    "The tenant has {MAX_PLANS} plans and may not have more. Delete one first."
+                ),
+            ),
             Refusal::KeyNotLive => Self::new(
                 ProblemCode::KeyNotLive,
                 "The key is revoked or expired, so it cannot be changed or rotated. Create a new \

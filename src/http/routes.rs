@@ -10,7 +10,7 @@ use utoipa_axum::{
 use super::api::{
     admin_key::{
         accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
-        dashboard_settings, holds as account_holds, key_clients, ledger, limits,
+        dashboard_settings, holds as account_holds, key_clients, ledger, limits, plans,
         purchases as account_purchases, refunds, usage, verify,
     },
     api_key::{authorize, holds, me, purchases},
@@ -90,7 +90,7 @@ pub fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 fn route_groups() -> Vec<Guarded> {
     use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, BoundApiKey, ChargedApiKey, Open};
-    use Permission::{Accounts, Audit, Credits, Dashboard, Keys, Verify};
+    use Permission::{Accounts, Audit, Credits, Dashboard, Keys, Policy, Verify};
     let group = OpenApiRouter::<AppState>::new;
     vec![
         (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
@@ -147,6 +147,12 @@ fn route_groups() -> Vec<Guarded> {
             group()
                 .routes(routes!(dashboard_links::create))
                 .routes(routes!(dashboard_sessions::end)),
+        ),
+        (
+            AdminKey(Policy),
+            group()
+                .routes(routes!(plans::put, plans::get, plans::patch, plans::delete))
+                .routes(routes!(plans::list_all)),
         ),
         (AdminKey(Verify), group().routes(routes!(verify::verify))),
         (

@@ -136,8 +136,8 @@ impl Limiter {
             LimitLevel::Tenant => (tenant.uuid(), tenant.uuid(), tenant.uuid()),
         };
         let generation = match level {
-            LimitLevel::Key => generations.key + generations.tenant,
-            LimitLevel::Account => generations.account + generations.tenant,
+            LimitLevel::Key => generations.key + generations.plan,
+            LimitLevel::Account => generations.account + generations.plan,
             LimitLevel::Tenant => generations.tenant,
         };
         let name = limit.name.clone();

@@ -30,8 +30,9 @@ impl Limiter {
         account: &ExternalId,
         keys: &[ApiKey],
     ) -> Result<Vec<Vec<LimitState>>, StoreError> {
-        let defaults = self.store().tenant_limits(tenant).await?;
+        let plans = self.store().plan_limits(tenant).await?;
         let account = self.store().find_account(tenant, account).await?;
+        let defaults = plans.get(&account.plan).cloned().unwrap_or_default();
         let of_account = defaults.of_account(account.rate_limits.as_ref());
         let of_key = |key: &ApiKey| {
             let settings = &key.settings;
@@ -76,8 +77,11 @@ impl Limiter {
         tenant: &Tenant,
         accounts: &[Account],
     ) -> Result<Vec<Vec<LimitState>>, StoreError> {
-        let defaults = self.store().tenant_limits(tenant).await?;
-        let of_account = |account: &Account| defaults.of_account(account.rate_limits.as_ref());
+        let plans = self.store().plan_limits(tenant).await?;
+        let of_account = |account: &Account| {
+            let defaults = plans.get(&account.plan).cloned().unwrap_or_default();
+            defaults.of_account(account.rate_limits.as_ref())
+        };
         let limits: Vec<Vec<RateLimit>> = accounts.iter().map(of_account).collect();
         if limits.iter().all(Vec::is_empty) {
             return Ok(limits.into_iter().map(|_| Vec::new()).collect());

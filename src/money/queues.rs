@@ -195,8 +195,7 @@ mod tests {
             amount::Currency,
             api_key::KeyPrefix,
             id::{HoldId, KeyId, RequestId, TenantId},
-            scope::ScopeSet,
-            tenant::{Environment, MaxKeys, TenantPolicy},
+            tenant::{Environment, TenantPolicy},
         },
         store::OperationAction,
     };
@@ -212,10 +211,8 @@ mod tests {
         fn new() -> Self {
             let policy = TenantPolicy {
                 prefix: KeyPrefix::parse("ta_").expect("a prefix"),
-                max_keys: MaxKeys::try_from(5).expect("a cap"),
                 currency: Currency::new("TRX", 6).expect("a currency"),
                 account_format: AccountFormat::Any,
-                default_scopes: ScopeSet::parse(["write"]).expect("a scope"),
             };
             let slug = "tronagg".parse().expect("a slug");
             let id = TenantId::from_uuid(Uuid::nil());

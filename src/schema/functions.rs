@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "233b260bce4e0afb23441a9050f77a622de579fb09178b8d0e5a61fc9a70fb71";
+const DIGEST: &str = "002c746749c31368d55e73c5565eadfedeffcd095d1c1b464d0891dd86ed90a8";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

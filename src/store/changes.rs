@@ -41,7 +41,7 @@ text_enum! {
         Sessions = "sessions",
         /// Rate limits of API keys. A change without a list of keys affects all keys of the tenant.
         Limits = "limits",
-        /// The status of a tenant, and with it all its API keys, admin keys and dashboard pages.
+        /// The status of a tenant or one of its plans, and with it all its API keys.
         Tenant = "tenant",
     }
 }

@@ -3,6 +3,7 @@ use std::error::Error;
 use super::explain;
 use crate::domain::{
     hold::{HoldLimit, HoldStatus},
+    plan::PlanViolation,
     verification::Denial,
 };
 
@@ -32,6 +33,14 @@ pub enum Refusal {
     NotFound,
     /// The account has its maximum number of live keys.
     KeyLimitReached { max_keys: u16 },
+    /// The tenant has no plan with this name.
+    UnknownPlan,
+    /// The settings of the key break rules of its account's plan.
+    AgainstPlan(Vec<PlanViolation>),
+    /// The plan is `default`, or an account has it, so it cannot be deleted.
+    PlanInUse,
+    /// The tenant has its maximum number of plans.
+    PlanLimitReached,
     /// A revoked or expired key cannot be changed or rotated.
     KeyNotLive,
     /// The key was already rotated, and expires when its grace period ends.
@@ -109,6 +118,8 @@ fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
         "api_keys_dead_stays_dead" => Some(Refusal::KeyNotLive),
         "api_keys_rotated_once" => Some(Refusal::KeyAlreadyRotated),
         "api_keys_expiry_after_creation" => Some(Refusal::ExpiryPassed),
+        "accounts_plan" => Some(Refusal::UnknownPlan),
+        "plans_in_use" => Some(Refusal::PlanInUse),
         "tenants_slug_environment" => Some(Refusal::TenantExists),
         "tenants_prefix" => Some(Refusal::PrefixTaken),
         _ => None,

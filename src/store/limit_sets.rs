@@ -17,11 +17,13 @@ const MAX_SETS: usize = 1024;
 /// The rate limits that apply to the calls of a key, in the order key, account, tenant.
 pub type LimitSet = Arc<[(LimitLevel, RateLimit)]>;
 
-/// The numbers of changes to the rate limits of a key, of its account and of its tenant.
+/// The numbers of changes to the rate limits of a key, of its account, of the account's plans and of
+/// its tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct LimitGenerations {
     pub key: i64,
     pub account: i64,
+    pub plan: i64,
     pub tenant: i64,
 }
 
@@ -61,11 +63,11 @@ impl LimitSets {
 
 impl StoredLimits {
     fn limits(&self) -> Result<LimitSet, StoreError> {
-        let key_defaults = stored("tenant_limits.key_rate_limits", &self.key_defaults)?;
+        let key_defaults = stored("plans.key_rate_limits", &self.key_defaults)?;
         let key = stored("api_keys.rate_limits", &self.key)?.or_defaults(&key_defaults);
         let owner = json("api_keys.owner_rate_limits", &self.owner)?;
         let key = stored_owner_limits(owner.as_ref())?.lower(key);
-        let account_defaults = stored("tenant_limits.account_rate_limits", &self.account_defaults)?;
+        let account_defaults = stored("plans.account_rate_limits", &self.account_defaults)?;
         let account = stored("accounts.rate_limits", &self.account)?.or_defaults(&account_defaults);
         let tenant = stored("tenant_limits.rate_limits", &self.tenant)?.iter().cloned().collect();
         let levels =

@@ -53,6 +53,8 @@ pub use accounts::admin_keys::{AdminKey, AdminVerification};
 pub use accounts::{
     account::{Account, AccountChange},
     handle::AccountHandle,
+    plans::PlanLimits,
+    tenants::NewTenant,
 };
 pub use acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke, AcknowledgedTail};
 pub use audit::{AuditEvent, AuditFilter};
@@ -65,6 +67,7 @@ pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use database::Store;
 pub use error::{Refusal, StoreError};
 pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, PurchasesByHour};
+pub use keys::api_keys::NoExpiry;
 pub use keys::clients::{
     ClientCursor, KeyClients, KeyNetwork, KeyRefusal, LastClient, RefusedClient, StoredClient,
     UsedClient, UsedClients,

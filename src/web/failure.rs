@@ -31,6 +31,8 @@ pub enum Failure {
     PlatformSuspended,
     /// The account is suspended, and its owner may not make this change: 403.
     Suspended,
+    /// The account's plan does not let its owner create keys: 403.
+    KeysCreatedElsewhere,
     /// The platform does not allow owners to change rate limits: 403.
     LimitsFixed,
     /// The resource does not exist, or belongs to another account: 404.
@@ -60,6 +62,7 @@ impl Failure {
             | Self::NotIncluded
             | Self::PlatformSuspended
             | Self::Suspended
+            | Self::KeysCreatedElsewhere
             | Self::LimitsFixed => StatusCode::FORBIDDEN,
             Self::SentBefore => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -113,6 +116,11 @@ impl Failure {
                 "Account suspended",
                 "Nothing was changed. While the account is suspended, you can only view, disable \
                  and revoke its keys, and void its holds. Ask your platform why it is suspended.",
+            ),
+            Self::KeysCreatedElsewhere => (
+                "You cannot create keys here",
+                "Nothing was changed. Your platform creates the keys of your account. If you need a \
+                 key, ask your platform.",
             ),
             Self::LimitsFixed => (
                 "You cannot change rate limits",

@@ -60,7 +60,9 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let list = data_dir.json(&["tenant", "list", "--json"]);
     assert_eq!(list.as_array().map(Vec::len), Some(2));
     let shown = data_dir.json(&["tenant", "show", "tronagg", "--json"]);
-    assert_eq!(shown["max_keys"], 3);
+    assert_eq!(shown["status"], "active");
+    let plan = data_dir.json(&["plan", "show", "tronagg", "default", "--json"]);
+    assert_eq!(plan["max_keys"], 3);
     assert_eq!(shown.get("admin_key"), None);
 
     // A command revokes an admin key while the service runs.

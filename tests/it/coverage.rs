@@ -127,6 +127,14 @@ fn routes() -> Vec<Route> {
             route("PATCH", "/v1/limits", AdminKey("accounts"), SeesNothing),
             json!({"key_rate_limits": [{"name": "a", "limit": 1_000_000, "window_seconds": 1}]}),
         ),
+        route("GET", "/v1/plans", AdminKey("policy"), SeesNothing),
+        route("GET", "/v1/plans/{plan}", AdminKey("policy"), NotFound),
+        with_body(
+            route("PATCH", "/v1/plans/{plan}", AdminKey("policy"), NotFound),
+            json!({"max_keys": 1}),
+        ),
+        route("DELETE", "/v1/plans/{plan}", AdminKey("policy"), NotFound),
+        route("PUT", "/v1/plans/{plan}", AdminKey("policy"), CreatesItsOwn),
         // This line is last, because afterwards the caller has an account with this id.
         route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), CreatesItsOwn),
     ]
@@ -156,6 +164,7 @@ impl World {
         let stranger_key = app.key_with(&app.tradetally, "stranger", write).await;
         app.account(&app.tronagg, OTHER_WALLET, "10").await;
         let neighbour_key = app.key(&app.tronagg, OTHER_WALLET).await;
+        app.send(app.tronagg.call("PUT", "/v1/plans/gold")).await.expect(201);
         Self { app, key, purchase_id, hold_id, stranger_key, neighbour_key }
     }
 
@@ -167,6 +176,7 @@ impl World {
             .replace("{environment}", "live")
             .replace("{account}", WALLET)
             .replace("{key_id}", &self.key.id)
+            .replace("{plan}", "gold")
             .replace("/holds/{id}", &format!("/holds/{}", self.hold_id))
             .replace("{id}", &self.purchase_id);
         let call = Call::new(route.method, &path).idempotency_key("k");
@@ -176,8 +186,8 @@ impl World {
         }
     }
 
-    /// Reads every row of the tenant's account, and the tenant's rate limits, so that a test can
-    /// detect changes.
+    /// Reads every row of the tenant's account, and the tenant's rate limits and plans, so that a test
+    /// can detect changes.
     async fn state(&self) -> Vec<String> {
         sqlx::query_scalar(
             "WITH own AS (SELECT a.* FROM accounts a JOIN tenants t USING (tenant_id)
@@ -187,6 +197,8 @@ impl World {
              UNION ALL SELECT e::text FROM ledger_entries e JOIN own USING (account_id)
              UNION ALL SELECT h::text FROM holds h JOIN own USING (account_id)
              UNION ALL SELECT l::text FROM tenant_limits l JOIN tenants t USING (tenant_id)
+                       WHERE t.slug = 'tronagg'
+             UNION ALL SELECT p::text FROM plans p JOIN tenants t USING (tenant_id)
                        WHERE t.slug = 'tronagg'",
         )
         .bind(WALLET)
@@ -287,7 +299,7 @@ async fn every_route_refuses_requests_without_its_credential() {
 async fn admin_key_without_the_required_permission_is_refused_on_every_route() {
     let world = World::new().await;
     let before = world.state().await;
-    let all = ["accounts", "keys", "verify", "credits", "audit", "dashboard"];
+    let all = ["accounts", "keys", "verify", "credits", "audit", "dashboard", "policy"];
     for route in routes() {
         let Asks::AdminKey(permission) = route.asks else { continue };
         let other_permissions: Vec<&str> =

@@ -291,6 +291,7 @@ async fn account_tables_have_account_id_first_in_their_primary_key() {
         "_sqlx_migrations",
         "admin_keys",
         "nodes",
+        "plans",
         "dashboard_settings",
         "dashboard_sign_ins",
         "sql_functions",

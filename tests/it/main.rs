@@ -36,6 +36,7 @@ mod money;
 mod notices;
 mod openapi;
 mod outage;
+mod plans;
 mod rate_limits;
 mod refunds;
 mod remote;

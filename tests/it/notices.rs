@@ -8,11 +8,11 @@ async fn status(app: &App, key: &NewKey) -> u16 {
     app.send(key.call("GET", "/v1/authorize/tronagg/live")).await.status
 }
 
-async fn max_keys(app: &App) -> u16 {
+async fn decimals(app: &App) -> u8 {
     let tenant = &app.tronagg.tenant;
     let found =
         app.store.find_tenant(&tenant.slug, tenant.environment).await.expect("the query succeeds");
-    found.policy.max_keys.get()
+    found.policy.currency.decimals()
 }
 
 /// A newer version may change data that this version never changes. The newer version waits until
@@ -23,18 +23,18 @@ async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let mut node = PlayedNode::join(&app.pool).await;
-    assert_eq!((status(&app, &key).await, max_keys(&app).await), (200, 5));
+    assert_eq!((status(&app, &key).await, decimals(&app).await), (200, 6));
     for statement in [
         "ALTER TABLE api_keys DISABLE TRIGGER api_keys_tell_nodes",
         "UPDATE api_keys SET revoked_at = clock_timestamp()",
         "ALTER TABLE tenants DISABLE TRIGGER USER",
-        "UPDATE tenants SET max_keys = 7 WHERE slug = 'tronagg'",
+        "UPDATE tenants SET decimals = 7 WHERE slug = 'tronagg'",
     ] {
         sqlx::query(statement).execute(&app.pool).await.expect(statement);
     }
     assert_eq!(
-        (status(&app, &key).await, max_keys(&app).await),
-        (200, 5),
+        (status(&app, &key).await, decimals(&app).await),
+        (200, 6),
         "the node uses the outdated key and tenant from memory"
     );
 
@@ -48,7 +48,7 @@ async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     let acknowledgement = node.next().await;
     let words: Vec<&str> = acknowledgement.split(' ').collect();
     assert!(matches!(words[..], ["applied", _, "9"]), "{acknowledgement}");
-    assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
+    assert_eq!((status(&app, &key).await, decimals(&app).await), (401, 7));
 }
 
 /// A command holds no lease, but it receives acknowledgements. So it does not have to wait for the

@@ -412,7 +412,7 @@ async fn renewals_of_this_and_of_the_previous_version_write_both_columns_of_the_
 /// The newest migration that a maintainer has checked for binaries of the previous version. If they
 /// do not work after a migration, the maintainer raises `FUNCTIONS_NUMBER` and
 /// `FUNCTIONS_SERVE_FROM`.
-const DECIDED_AT_MIGRATION: i64 = 13;
+const DECIDED_AT_MIGRATION: i64 = 14;
 
 #[test]
 fn every_migration_was_checked_for_older_binaries() {

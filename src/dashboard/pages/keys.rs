@@ -18,6 +18,8 @@ pub struct KeysPage {
     pub live_count: usize,
     /// The maximum number of keys that count toward the cap.
     pub max_keys: usize,
+    /// Whether the plan lets the owner create keys.
+    pub may_create: bool,
     /// The keys, newest first.
     pub keys: Vec<KeyRow>,
     /// Whether the list includes revoked and expired keys.

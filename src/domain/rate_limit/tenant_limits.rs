@@ -1,8 +1,8 @@
 use serde_json::{Map, Value, json};
 
-use super::{limit::RateLimit, list::RateLimits};
+use super::list::RateLimits;
 
-/// The rate limits of a tenant, and the defaults for its keys and accounts.
+/// The rate limits of a tenant, and the defaults of its plan `default`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TenantLimits {
     /// The limits of all calls of the tenant together.
@@ -13,7 +13,7 @@ pub struct TenantLimits {
     pub accounts: RateLimits,
 }
 
-/// A change to the rate limits of a tenant. A list that is `None` stays unchanged.
+/// A change to the rate limits of a tenant, or to the defaults of its plan `default`. A list that is `None` stays unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct TenantLimitsChange {
     /// The new limits of all calls of the tenant together.
@@ -25,12 +25,6 @@ pub struct TenantLimitsChange {
 }
 
 impl TenantLimits {
-    /// Returns the limits that apply to an account with these own limits.
-    #[must_use]
-    pub fn of_account(&self, own: Option<&RateLimits>) -> Vec<RateLimit> {
-        own.cloned().unwrap_or_default().or_defaults(&self.accounts)
-    }
-
     /// Returns the lists that differ in `new`, as the audit event of a change shows them.
     #[must_use]
     pub fn differences(&self, new: &Self) -> Map<String, Value> {

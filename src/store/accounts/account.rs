@@ -8,6 +8,7 @@ use crate::{
         account::{AccountId, AccountStatus, ExternalId},
         allowed_ips::AllowedIps,
         audit::{AuditAction, Origin},
+        plan::PlanName,
         rate_limit::RateLimits,
         tenant::Tenant,
         timestamp::Timestamp,
@@ -45,6 +46,8 @@ pub struct Account {
     pub rate_limits: Option<RateLimits>,
     /// The networks from which the keys of the account may be used. `None` means any address.
     pub allowed_ips: Option<AllowedIps>,
+    /// The plan, which sets the rules for the account's keys.
+    pub plan: PlanName,
     pub created_at: Timestamp,
 }
 
@@ -57,6 +60,8 @@ pub struct AccountChange {
     /// The new networks, which replace all old ones. `Some(None)` removes them, so that the keys
     /// may be used from any address.
     pub allowed_ips: Option<Option<AllowedIps>>,
+    /// The new plan.
+    pub plan: Option<PlanName>,
 }
 
 /// An account whose row is locked until the transaction ends.
@@ -74,6 +79,7 @@ struct AccountRow {
     held: i64,
     rate_limits: Option<Value>,
     allowed_ips: Option<Vec<String>>,
+    plan: String,
     created_at: OffsetDateTime,
 }
 
@@ -85,7 +91,7 @@ macro_rules! select_accounts {
             "SELECT /* " + $name
             + r#" */
                         external_id, status, balance, ledger_held(account_id, held) AS "held!",
-                        rate_limits, allowed_ips::text[] AS allowed_ips, created_at
+                        rate_limits, allowed_ips::text[] AS allowed_ips, plan, created_at
                  FROM accounts "#
             + $rest,
             $($argument),*
@@ -100,6 +106,7 @@ impl Account {
             [
                 ("rate_limits", json!(account.rate_limits.as_ref().map(RateLimits::to_value))),
                 ("allowed_ips", json!(account.allowed_ips)),
+                ("plan", json!(account.plan)),
             ]
         };
         let pairs = settings(self).into_iter().zip(settings(new));
@@ -113,10 +120,11 @@ impl Account {
 impl AccountChange {
     /// Returns the account after this change.
     fn applied_to(&self, old: &Account) -> Account {
-        let Self { rate_limits, allowed_ips } = self.clone();
+        let Self { rate_limits, allowed_ips, plan } = self.clone();
         Account {
             rate_limits: rate_limits.unwrap_or_else(|| old.rate_limits.clone()),
             allowed_ips: allowed_ips.unwrap_or_else(|| old.allowed_ips.clone()),
+            plan: plan.unwrap_or_else(|| old.plan.clone()),
             ..old.clone()
         }
     }
@@ -133,6 +141,7 @@ impl AccountRow {
             held: self.held,
             rate_limits: stored_limits("accounts.rate_limits", self.rate_limits.as_ref())?,
             allowed_ips: stored_allowed_ips("accounts.allowed_ips", self.allowed_ips.as_deref())?,
+            plan: stored_plan(&self.plan)?,
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
@@ -140,6 +149,11 @@ impl AccountRow {
 
 pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {
     status.parse().map_err(|error| StoreError::corrupt("accounts.status", error))
+}
+
+/// Parses the stored name of an account's plan.
+pub(in crate::store) fn stored_plan(name: &str) -> Result<PlanName, StoreError> {
+    name.parse().map_err(|error| StoreError::corrupt("accounts.plan", error))
 }
 
 impl Store {
@@ -271,13 +285,23 @@ impl AccountHandle<'_> {
                 .execute(&mut *tx)
                 .await?;
             }
+            if old.plan != new.plan {
+                sqlx::query!(
+                    "UPDATE /* accounts.change_plan */
+                            accounts SET plan = $2 WHERE account_id = $1",
+                    self.id.uuid(),
+                    new.plan.as_str(),
+                )
+                .execute(&mut *tx)
+                .await?;
+            }
             self.record(&mut tx, AuditAction::AccountChange, None, detail.into(), at).await?;
         }
         // This announces the change even if no setting has changed, because an earlier call may
         // have failed after its commit, and the client then repeats it.
-        let kind = match change.allowed_ips {
-            Some(_) => ChangeKind::Account,
-            None => ChangeKind::Limits,
+        let kind = match change {
+            AccountChange { allowed_ips: None, plan: None, .. } => ChangeKind::Limits,
+            _ => ChangeKind::Account,
         };
         self.commit_change(tx, kind).await?;
         Ok(new)

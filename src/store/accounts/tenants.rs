@@ -30,27 +30,35 @@ use crate::{
     },
 };
 
+/// A tenant to create.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    pub slug: Slug,
+    pub environment: Environment,
+    pub policy: TenantPolicy,
+    /// Maximum number of live keys of an account with the plan `default`.
+    pub max_keys: MaxKeys,
+    /// The default scopes of the plan `default`.
+    pub default_scopes: ScopeSet,
+}
+
 struct TenantRow {
     tenant_id: Uuid,
     slug: String,
     environment: String,
     prefix: String,
-    max_keys: i16,
     currency: String,
     decimals: i16,
     account_format: String,
-    default_scopes: Vec<String>,
     status: String,
 }
 
 impl Store {
-    /// Creates a tenant and its first admin key, which has all permissions.
+    /// Creates a tenant with its plan `default`, and its first admin key, which has all permissions.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn create_tenant(
         &self,
-        slug: &Slug,
-        environment: Environment,
-        policy: TenantPolicy,
+        new: NewTenant,
         admin_key: &KeyText,
         admin_key_name: &Name,
         origin: &Origin,
@@ -60,10 +68,11 @@ impl Store {
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
         let id = TenantId::new(at, entropy::for_id()?);
-        let tenant = Tenant { id, slug: slug.clone(), environment, policy };
-        insert(&mut tx, &tenant, at).await?;
+        let NewTenant { slug, environment, policy, max_keys, default_scopes } = new;
+        let tenant = Tenant { id, slug, environment, policy };
+        insert(&mut tx, &tenant, max_keys, &default_scopes, at).await?;
         let detail = json!({
-            "slug": slug.as_str(),
+            "slug": tenant.slug.as_str(),
             "environment": environment.as_str(),
             "prefix": tenant.policy.prefix.as_str(),
         });
@@ -94,8 +103,8 @@ impl Store {
             let rows = sqlx::query_as!(
                 TenantRow,
                 "SELECT /* tenants.list_tenants */
-                        tenant_id, slug, environment, prefix, max_keys, currency, decimals,
-                        account_format, default_scopes, status
+                        tenant_id, slug, environment, prefix, currency, decimals, account_format,
+                        status
                  FROM tenants ORDER BY slug, environment"
             )
             .fetch_all(&mut connection)
@@ -212,9 +221,13 @@ impl Store {
     }
 }
 
+/// Inserts a tenant. A trigger creates its plan `default` from the numbers of keys and the default
+/// scopes of the row.
 async fn insert(
     connection: &mut Connection,
     tenant: &Tenant,
+    max_keys: MaxKeys,
+    default_scopes: &ScopeSet,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let policy = &tenant.policy;
@@ -227,11 +240,11 @@ async fn insert(
         tenant.slug.as_str(),
         tenant.environment.as_str(),
         policy.prefix.as_str(),
-        policy.max_keys.get().cast_signed(),
+        max_keys.get().cast_signed(),
         policy.currency.code(),
         i16::from(policy.currency.decimals()),
         policy.account_format.as_str(),
-        &policy.default_scopes.to_strings(),
+        &default_scopes.to_strings(),
         OffsetDateTime::from(at),
     )
     .execute(connection)
@@ -250,13 +263,11 @@ impl TenantRow {
             environment: self.environment.parse().map_err(|e| corrupt(&e))?,
             policy: TenantPolicy {
                 prefix: KeyPrefix::parse(&self.prefix).map_err(|e| corrupt(&e))?,
-                max_keys: MaxKeys::try_from(i64::from(self.max_keys)).map_err(|e| corrupt(&e))?,
                 currency: Currency::new(&self.currency, decimals).map_err(|e| corrupt(&e))?,
                 account_format: self
                     .account_format
                     .parse::<AccountFormat>()
                     .map_err(|e| corrupt(&e))?,
-                default_scopes: ScopeSet::parse(&self.default_scopes).map_err(|e| corrupt(&e))?,
             },
         };
         Ok((tenant, status))

@@ -16,14 +16,17 @@ use crate::{
     },
     entropy,
     store::{
-        AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError, changes::ChangeKind,
-        clock::now, connection::Connection, hold_voids::void_holds_of_key, transaction::Tx,
-        turns::hurry,
+        AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError,
+        accounts::plans::plan_of_locked_account, changes::ChangeKind, clock::now,
+        connection::Connection, hold_voids::void_holds_of_key, transaction::Tx, turns::hurry,
     },
 };
 
 /// The members of an audit event that concern rate limits.
 const RATE_LIMIT_MEMBERS: [&str; 2] = ["rate_limits", "owner_rate_limits"];
+
+/// The members of an audit event that concern rules of the plan.
+const PLANNED_MEMBERS: [&str; 3] = ["scopes", "expires_at", "allowed_ips"];
 
 /// The reason for the revocation that a rotation without a grace period causes.
 const ROTATED: &str = "rotated";
@@ -53,6 +56,11 @@ impl AccountHandle<'_> {
         let detail = old.settings.differences(&settings, &self.tenant.policy.currency);
         if !detail.is_empty() {
             let at = now(&mut tx).await?;
+            if PLANNED_MEMBERS.iter().any(|member| detail.contains_key(*member)) {
+                let plan = plan_of_locked_account(&mut tx, self.id).await?;
+                let has_networks = self.has_networks(&mut tx).await?;
+                plan.check_key(&settings, has_networks, at).map_err(Refusal::AgainstPlan)?;
+            }
             update(&mut tx, self.id, key_id, &settings).await?;
             let mut changed = vec![(key_id, detail.clone())];
             if change.touches_rate_limits() {
@@ -265,7 +273,8 @@ impl AccountHandle<'_> {
         }
         let at = now(connection).await?;
         if grace_seconds > 0 {
-            self.refuse_over_limit(connection, true, at).await?;
+            let plan = plan_of_locked_account(connection, self.id).await?;
+            self.refuse_over_limit(connection, &plan, true, at).await?;
         }
         let new = ApiKey {
             id: KeyId::new(at, entropy::for_id()?),

@@ -13,26 +13,40 @@ use crate::{
         id::KeyId,
         key_settings::KeySettings,
         lifecycle::{KeyStatus, KeyStatusFilter},
+        plan::Plan,
         tenant::Tenant,
         timestamp::Timestamp,
     },
     entropy,
     store::{
-        AccountHandle, FormClaim, Refusal, Store, StoreError, clock::now, connection::Connection,
+        AccountHandle, FormClaim, Refusal, Store, StoreError,
+        accounts::plans::plan_of_locked_account, clock::now, connection::Connection,
     },
 };
 
+/// The meaning of settings without an expiry, for a new key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoExpiry {
+    /// The key never expires, if the plan allows that.
+    Never,
+    /// The key gets the default lifetime of the plan.
+    PlanDefault,
+}
+
 impl AccountHandle<'_> {
-    /// Creates a key, unless the account has its maximum number of live keys.
+    /// Creates a key, unless the account has its maximum number of live keys. `settings` returns the
+    /// settings of the key, depending on the plan of the account. The settings must follow the rules
+    /// of the plan.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_api_key(
         &self,
         text: &KeyText,
-        settings: &KeySettings,
+        no_expiry: NoExpiry,
+        settings: impl FnOnce(&Plan) -> KeySettings + Send,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("create_api_key");
         let (mut tx, _) = self.begin().await?;
-        let created = self.create(&mut tx, text, settings).await?;
+        let created = self.create(&mut tx, text, no_expiry, settings).await?;
         tx.commit().await?;
         Ok(created)
     }
@@ -50,7 +64,7 @@ impl AccountHandle<'_> {
         let _timer = self.store.timer("create_api_key");
         let (mut tx, _) = self.begin().await?;
         claim.spend(&mut tx, self.id).await?;
-        let created = self.create(&mut tx, text, settings).await?;
+        let created = self.create(&mut tx, text, NoExpiry::Never, |_| settings.clone()).await?;
         tx.commit().await?;
         Ok(created)
     }
@@ -60,14 +74,23 @@ impl AccountHandle<'_> {
         &self,
         connection: &mut Connection,
         text: &KeyText,
-        settings: &KeySettings,
+        no_expiry: NoExpiry,
+        settings: impl FnOnce(&Plan) -> KeySettings + Send,
     ) -> Result<ApiKey, StoreError> {
         let at = now(connection).await?;
-        self.refuse_over_limit(connection, false, at).await?;
+        let plan = plan_of_locked_account(connection, self.id).await?;
+        self.refuse_over_limit(connection, &plan, false, at).await?;
+        let mut settings = settings(&plan);
+        let has_networks = self.has_networks(connection).await?;
+        if settings.expires_at.is_none() && no_expiry == NoExpiry::PlanDefault {
+            let restricted = has_networks || settings.allowed_ips.is_some();
+            settings.expires_at = plan.default_expiry(&settings.scopes, restricted, at);
+        }
+        plan.check_key(&settings, has_networks, at).map_err(Refusal::AgainstPlan)?;
         let key = ApiKey {
             id: KeyId::new(at, entropy::for_id()?),
             hint: text.hint().as_str().to_owned(),
-            settings: settings.clone(),
+            settings,
             created_at: at,
             last_used_at: None,
             revoked_at: None,
@@ -107,6 +130,7 @@ impl AccountHandle<'_> {
     pub(super) async fn refuse_over_limit(
         &self,
         connection: &mut Connection,
+        plan: &Plan,
         in_grace: bool,
         at: Timestamp,
     ) -> Result<(), StoreError> {
@@ -120,11 +144,24 @@ impl AccountHandle<'_> {
         )
         .fetch_one(connection)
         .await?;
-        let max_keys = self.tenant.policy.max_keys.get();
+        let max_keys = plan.settings.max_keys.get();
         if live >= i64::from(max_keys) {
             return Err(Refusal::KeyLimitReached { max_keys }.into());
         }
         Ok(())
+    }
+
+    /// Whether the account has a list of networks.
+    pub(super) async fn has_networks(
+        &self,
+        connection: &mut Connection,
+    ) -> Result<bool, StoreError> {
+        let has_networks = sqlx::query_scalar!(
+            r#"SELECT /* keys.account_has_networks */ allowed_ips IS NOT NULL AS "has_networks!"
+               FROM accounts WHERE account_id = $1"#,
+            self.id.uuid(),
+        );
+        Ok(has_networks.fetch_one(connection).await?)
     }
 }
 

@@ -15,7 +15,10 @@ use crate::{
     },
     store::{
         Account, ApiKey, LimitGenerations, LimitSet, Refusal, Store, StoreError,
-        accounts::{account::stored_status, tenant_status::stored_tenant_status},
+        accounts::{
+            account::{stored_plan, stored_status},
+            tenant_status::stored_tenant_status,
+        },
         clock::stored_time,
         external_ids::stored_account,
         stored_allowed_ips::stored_allowed_ips,
@@ -153,7 +156,7 @@ impl Store {
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at, a.rate_limits, a.allowed_ips::text[] AS allowed_ips,
+                              a.created_at, a.rate_limits, a.allowed_ips::text[] AS allowed_ips, a.plan,
                               clock_timestamp() AS "now!",
                               CASE WHEN $3::bigint IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
@@ -181,6 +184,7 @@ impl Store {
             held: row.held,
             rate_limits: stored_limits("accounts.rate_limits", row.rate_limits.as_ref())?,
             allowed_ips: stored_allowed_ips("accounts.allowed_ips", row.allowed_ips.as_deref())?,
+            plan: stored_plan(&row.plan)?,
             created_at: stored_time("accounts.created_at", row.created_at)?,
         };
         let now = stored_time("clock_timestamp()", row.now)?;

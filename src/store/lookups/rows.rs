@@ -70,14 +70,16 @@ impl Row for KeyAndAccount {
                       k.rate_limits::text AS key_limits, k.owner_rate_limits::text AS owner_limits,
                       a.rate_limits::text AS account_limits,
                       nullif(t.rate_limits, '[]')::text AS tenant_limits,
-                      nullif(t.key_rate_limits, '[]')::text AS key_defaults,
-                      nullif(t.account_rate_limits, '[]')::text AS account_defaults,
+                      nullif(l.key_rate_limits, '[]')::text AS key_defaults,
+                      nullif(l.account_rate_limits, '[]')::text AS account_defaults,
                       k.limits_generation AS "key_generation?",
                       a.limits_generation AS "account_generation?",
+                      a.plan_generation + l.limits_generation AS plan_generation,
                       t.limits_generation AS "tenant_generation?"
                FROM (SELECT) AS answer
                     LEFT JOIN (api_keys k JOIN accounts a USING (account_id)
                                JOIN tenants p ON p.tenant_id = k.tenant_id
+                               JOIN plans l ON l.tenant_id = a.tenant_id AND l.name = a.plan
                                LEFT JOIN tenant_limits t ON t.tenant_id = k.tenant_id)
                     ON k.key_hash = ANY($1)"#,
             hashes as &[&[u8]],
@@ -110,6 +112,7 @@ impl Row for KeyAndAccount {
             generations: LimitGenerations {
                 key: row.key_generation?,
                 account: row.account_generation?,
+                plan: row.plan_generation?,
                 tenant: row.tenant_generation.unwrap_or(0),
             },
             now: row.now,

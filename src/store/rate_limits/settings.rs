@@ -7,7 +7,7 @@ use crate::{
         tenant::Tenant,
     },
     store::{
-        Store, StoreError,
+        Refusal, Store, StoreError,
         audit::{Act, Subject},
         changes::ChangeKind,
         clock::now,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 struct LimitsRow {
-    rate_limits: Value,
+    rate_limits: Option<Value>,
     key_rate_limits: Value,
     account_rate_limits: Value,
 }
@@ -25,10 +25,10 @@ impl LimitsRow {
     fn into_limits(self) -> Result<TenantLimits, StoreError> {
         let list = |value: &Value| {
             RateLimits::from_stored(value)
-                .map_err(|error| StoreError::corrupt("tenant_limits", error))
+                .map_err(|error| StoreError::corrupt("tenant_limits or plans", error))
         };
         Ok(TenantLimits {
-            own: list(&self.rate_limits)?,
+            own: self.rate_limits.as_ref().map(list).transpose()?.unwrap_or_default(),
             keys: list(&self.key_rate_limits)?,
             accounts: list(&self.account_rate_limits)?,
         })
@@ -36,8 +36,7 @@ impl LimitsRow {
 }
 
 impl Store {
-    /// Reads the rate limits of a tenant, and the defaults for its keys and accounts. A tenant
-    /// without stored limits has none.
+    /// Reads the rate limits of a tenant, and the defaults of its plan `default`.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn tenant_limits(&self, tenant: &Tenant) -> Result<TenantLimits, StoreError> {
         let _timer = self.timer("tenant_limits");
@@ -46,19 +45,21 @@ impl Store {
             .read(|mut connection| async move {
                 sqlx::query_as!(
                     LimitsRow,
-                    "SELECT /* rate_limits.tenant_limits */
-                            rate_limits, key_rate_limits, account_rate_limits
-                     FROM tenant_limits WHERE tenant_id = $1",
+                    r#"SELECT /* rate_limits.tenant_limits */
+                            t.rate_limits AS "rate_limits?", p.key_rate_limits,
+                            p.account_rate_limits
+                     FROM plans p LEFT JOIN tenant_limits t USING (tenant_id)
+                     WHERE p.tenant_id = $1 AND p.name = 'default'"#,
                     tenant_id,
                 )
                 .fetch_optional(&mut connection)
                 .await
             })
             .await?;
-        row.map_or_else(|| Ok(TenantLimits::default()), LimitsRow::into_limits)
+        row.ok_or(Refusal::NotFound)?.into_limits()
     }
 
-    /// Changes the rate limits of a tenant. If the tenant already has these limits, the call
+    /// Changes the rate limits of a tenant, and the defaults of its plan `default`. If the tenant already has these limits, the call
     /// records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn change_tenant_limits(
@@ -75,7 +76,7 @@ impl Store {
         let old = lock(&mut tx, tenant).await?;
         let new = change.applied_to(&old);
         if new != old {
-            update(&mut tx, tenant, &new).await?;
+            update(&mut tx, tenant, &old, &new).await?;
             let act = Act {
                 action: AuditAction::TenantLimitsChange,
                 subject: Subject::Tenant(None),
@@ -91,21 +92,23 @@ impl Store {
     }
 }
 
-/// Locks the tenant's row until the transaction ends. Creates the row if it does not exist.
+/// Locks the tenant's rows until the transaction ends. Creates the row of its limits if it does not
+/// exist.
 async fn lock(connection: &mut Connection, tenant: &Tenant) -> Result<TenantLimits, StoreError> {
     sqlx::query!(
         "INSERT /* rate_limits.create_tenant_limits */
-                INTO tenant_limits (tenant_id, rate_limits, key_rate_limits, account_rate_limits)
-         VALUES ($1, '[]', '[]', '[]') ON CONFLICT (tenant_id) DO NOTHING",
+                INTO tenant_limits (tenant_id, rate_limits)
+         VALUES ($1, '[]') ON CONFLICT (tenant_id) DO NOTHING",
         tenant.id.uuid(),
     )
     .execute(&mut *connection)
     .await?;
     sqlx::query_as!(
         LimitsRow,
-        "SELECT /* rate_limits.lock_tenant_limits */
-                rate_limits, key_rate_limits, account_rate_limits
-         FROM tenant_limits WHERE tenant_id = $1 FOR NO KEY UPDATE",
+        r#"SELECT /* rate_limits.lock_tenant_limits */
+                t.rate_limits AS "rate_limits?", p.key_rate_limits, p.account_rate_limits
+         FROM plans p JOIN tenant_limits t USING (tenant_id)
+         WHERE p.tenant_id = $1 AND p.name = 'default' FOR NO KEY UPDATE"#,
         tenant.id.uuid(),
     )
     .fetch_one(connection)
@@ -113,22 +116,34 @@ async fn lock(connection: &mut Connection, tenant: &Tenant) -> Result<TenantLimi
     .into_limits()
 }
 
+/// Writes the limits that differ.
 async fn update(
     connection: &mut Connection,
     tenant: &Tenant,
-    limits: &TenantLimits,
+    old: &TenantLimits,
+    new: &TenantLimits,
 ) -> Result<(), StoreError> {
-    sqlx::query!(
-        "UPDATE /* rate_limits.update_tenant_limits */ tenant_limits
-         SET rate_limits = $2::text::jsonb, key_rate_limits = $3::text::jsonb,
-             account_rate_limits = $4::text::jsonb
-         WHERE tenant_id = $1",
-        tenant.id.uuid(),
-        limits.own.to_value().to_string(),
-        limits.keys.to_value().to_string(),
-        limits.accounts.to_value().to_string(),
-    )
-    .execute(connection)
-    .await?;
+    if old.own != new.own {
+        sqlx::query!(
+            "UPDATE /* rate_limits.update_tenant_limits */ tenant_limits
+             SET rate_limits = $2::text::jsonb WHERE tenant_id = $1",
+            tenant.id.uuid(),
+            new.own.to_value().to_string(),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    if (&old.keys, &old.accounts) != (&new.keys, &new.accounts) {
+        sqlx::query!(
+            "UPDATE /* rate_limits.update_default_plan */ plans
+             SET key_rate_limits = $2::text::jsonb, account_rate_limits = $3::text::jsonb
+             WHERE tenant_id = $1 AND name = 'default'",
+            tenant.id.uuid(),
+            new.keys.to_value().to_string(),
+            new.accounts.to_value().to_string(),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }

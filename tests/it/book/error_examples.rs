@@ -47,6 +47,7 @@ async fn example_on_an_error_page_equals_the_response_of_the_service() {
         problems_with_requests().await,
         problems_with_credentials().await,
         problems_with_keys().await,
+        problems_with_plans().await,
         problems_with_money().await,
         problems_with_holds().await,
         problems_with_load_and_failures().await,
@@ -149,6 +150,19 @@ async fn problems_with_keys() -> Vec<Answer> {
         sixth.expect_problem(409, "key_limit_reached"),
         rotated_again.expect_problem(409, "key_already_rotated"),
         app.send(rename).await.expect_problem(409, "key_not_live"),
+    ]
+}
+
+async fn problems_with_plans() -> Vec<Answer> {
+    let app = start(Limits::default()).await;
+    let put = |name: String| app.send(app.tronagg.call("PUT", &format!("/v1/plans/{name}")));
+    for number in 1..100 {
+        put(format!("plan-{number}")).await.expect(201);
+    }
+    let default = app.send(app.tronagg.call("DELETE", "/v1/plans/default")).await;
+    vec![
+        default.expect_problem(409, "plan_in_use"),
+        put("one-too-many".to_owned()).await.expect_problem(409, "plan_limit_reached"),
     ]
 }
 

@@ -15,6 +15,7 @@ mod holds;
 mod key_clients;
 mod lists;
 mod new_keys;
+mod plans;
 mod rate_limits;
 mod rights;
 mod secrets;

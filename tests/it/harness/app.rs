@@ -17,7 +17,7 @@ use tollgate::{
         dashboard::WebOrigin,
         permission::PermissionSet,
         scope::ScopeSet,
-        tenant::{Environment, MaxKeys, Tenant, TenantPolicy},
+        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
         text::Name,
     },
     entropy,
@@ -25,7 +25,7 @@ use tollgate::{
     money::Money,
     node::{Node, NodeSettings},
     state::{AppState, Limits},
-    store::{LedgerCheck, Store},
+    store::{LedgerCheck, NewTenant, Store},
     usage::UsageBuffer,
 };
 use tower::ServiceExt as _;
@@ -296,13 +296,18 @@ impl TestTenant {
         account_format: AccountFormat,
         default_scope: &str,
     ) -> Self {
-        let slug = slug.parse().expect("the slug is valid");
+        let slug: Slug = slug.parse().expect("the slug is valid");
         let key = entropy::new_key(&KeyPrefix::admin()).expect("the operating system has entropy");
         let policy = TenantPolicy {
             prefix: KeyPrefix::parse(prefix).expect("the prefix is valid"),
-            max_keys: MaxKeys::try_from(5).expect("the number is valid"),
             currency: Currency::new(currency, decimals).expect("the currency is valid"),
             account_format,
+        };
+        let new = NewTenant {
+            slug: slug.clone(),
+            environment,
+            policy,
+            max_keys: MaxKeys::default(),
             default_scopes: ScopeSet::parse([default_scope]).expect("the scope is valid"),
         };
         let tenant = match store.find_tenant(&slug, environment).await {
@@ -317,7 +322,7 @@ impl TestTenant {
             Err(_) => {
                 let (name, origin) =
                     (Name::parse("first").expect("the name is valid"), Origin::cli());
-                let made = store.create_tenant(&slug, environment, policy, &key, &name, &origin);
+                let made = store.create_tenant(new, &key, &name, &origin);
                 made.await.expect("the store creates the row")
             }
         };

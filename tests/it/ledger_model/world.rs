@@ -18,7 +18,7 @@ use tollgate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{Batch, BatchConnection, BatchOutcome, Operation, Refusal, StoreError},
+    store::{Batch, BatchConnection, BatchOutcome, NoExpiry, Operation, Refusal, StoreError},
 };
 use uuid::Uuid;
 
@@ -214,7 +214,7 @@ impl World {
                 let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
                 let new = KeySettings {
                     name: Name::parse("another").expect("a name"),
-                    scopes: tenant.policy.default_scopes.clone(),
+                    scopes: ScopeSet::parse(["write"]).expect("a scope"),
                     expires_at: None,
                     enabled: true,
                     metadata: Metadata::default(),
@@ -223,7 +223,10 @@ impl World {
                     owner_limits: OwnerLimits::default(),
                     allowed_ips: None,
                 };
-                let made = store.account(tenant, name, &origin).create_api_key(&text, &new).await;
+                let made = store
+                    .account(tenant, name, &origin)
+                    .create_api_key(&text, NoExpiry::Never, |_| new)
+                    .await;
                 keys.push(answer(made)?.id);
                 return Ok(());
             }

@@ -92,7 +92,7 @@ async fn each_ask_gets_one_answer_although_its_settings_change_during_the_statem
     let asks = [new.clone(), ShareAsk { number, ..known }];
     let change = async {
         app.wait_until_blocked(1).await;
-        let limits = "INSERT INTO tenant_limits VALUES ($1, 1, '[]', '[]', '[]')";
+        let limits = "INSERT INTO tenant_limits (tenant_id, rate_limits) VALUES ($1, '[]')";
         let changed =
             sqlx::query(limits).bind(app.tronagg.tenant.id.uuid()).execute(&app.pool).await;
         changed.expect("the settings are changed");

@@ -37,7 +37,10 @@ async fn generation(app: &App, table: &'static str) -> i64 {
     let query = match table {
         "api_keys" => "SELECT limits_generation FROM api_keys",
         "accounts" => "SELECT limits_generation FROM accounts",
-        _ => "SELECT limits_generation FROM tenant_limits",
+        _ => {
+            "SELECT p.limits_generation FROM plans p JOIN tenants t USING (tenant_id)
+             WHERE t.slug = 'tronagg'"
+        }
     };
     sqlx::query_scalar(query).fetch_one(&app.pool).await.expect("there is one row")
 }
@@ -308,7 +311,7 @@ async fn only_a_change_of_the_rate_limits_raises_their_generation() {
     for (table, path, member, other) in [
         ("api_keys", key.path.as_str(), "rate_limits", json!({"name": "b", "enabled": true})),
         ("accounts", ACCOUNT, "rate_limits", json!({"status": "suspended"})),
-        ("tenant_limits", "/v1/limits", "key_rate_limits", json!({})),
+        ("plans", "/v1/limits", "key_rate_limits", json!({})),
     ] {
         let set = |calls: u32| {
             let mut body = json!({});

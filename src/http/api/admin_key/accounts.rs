@@ -10,6 +10,7 @@ use crate::{
     domain::{
         account::{AccountStatus, ExternalId},
         allowed_ips::AllowedIps,
+        plan::PlanName,
         rate_limit::{LimitState, RateLimits},
         timestamp::Timestamp,
     },
@@ -48,6 +49,8 @@ pub struct Account {
     /// them from any address.
     #[schema(required = true)]
     allowed_ips: Option<AllowedIps>,
+    /// The name of the account's plan, which sets the rules for its keys.
+    plan: PlanName,
     created_at: Timestamp,
 }
 
@@ -65,6 +68,7 @@ impl Account {
             rate_limits: account.rate_limits.as_ref().map(RateLimitBody::list),
             effective_rate_limits: limits.map(|limits| RateLimitState::list(limits, admin.now)),
             allowed_ips: account.allowed_ips,
+            plan: account.plan,
             created_at: account.created_at,
         }
     }
@@ -82,13 +86,18 @@ pub struct PutAccountRequest {
     /// from any address. If absent, an existing account keeps its networks.
     #[schema(value_type = Option<AllowedIps>)]
     allowed_ips: Patch<AllowedIps>,
+    /// Name of the account's plan. If absent, a new account has the plan `default`, and an existing
+    /// account keeps its plan.
+    #[schema(nullable = false)]
+    plan: Option<PlanName>,
 }
 
 impl PutAccountRequest {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
         let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
         let allowed_ips = fields.patch("allowed_ips", allowed_ips);
-        fields.finish(Some(Self { rate_limits, allowed_ips }))
+        let plan = fields.change("plan", text(str::parse));
+        fields.finish(Some(Self { rate_limits, allowed_ips, plan }))
     }
 }
 
@@ -105,6 +114,10 @@ pub struct PatchAccountRequest {
     /// from any address.
     #[schema(value_type = Option<AllowedIps>)]
     allowed_ips: Patch<AllowedIps>,
+    /// Name of the account's new plan. The new plan's rate limits apply immediately. The other rules
+    /// apply when a key is created or changed.
+    #[schema(nullable = false)]
+    plan: Option<PlanName>,
 }
 
 impl PatchAccountRequest {
@@ -112,14 +125,19 @@ impl PatchAccountRequest {
         let status = fields.change("status", text(str::parse));
         let rate_limits = patch_rate_limits(&mut fields, "rate_limits");
         let allowed_ips = fields.patch("allowed_ips", allowed_ips);
-        fields.finish(Some(Self { status, rate_limits, allowed_ips }))
+        let plan = fields.change("plan", text(str::parse));
+        fields.finish(Some(Self { status, rate_limits, allowed_ips, plan }))
     }
 }
 
 /// Returns the change to the settings. `None` if the request contains no setting.
-fn change(rate_limits: Patch<RateLimits>, allowed_ips: Patch<AllowedIps>) -> Option<AccountChange> {
+fn change(
+    rate_limits: Patch<RateLimits>,
+    allowed_ips: Patch<AllowedIps>,
+    plan: Option<PlanName>,
+) -> Option<AccountChange> {
     let (rate_limits, allowed_ips) = (rate_limits.into_change(), allowed_ips.into_change());
-    let change = AccountChange { rate_limits, allowed_ips };
+    let change = AccountChange { rate_limits, allowed_ips, plan };
     (change != AccountChange::default()).then_some(change)
 }
 
@@ -144,7 +162,7 @@ pub async fn put(
     let request = PutAccountRequest::read(fields)?;
     let handle = admin.account(&state, &account);
     let (mut account, made) = handle.ensure().await?;
-    if let Some(change) = change(request.rate_limits, request.allowed_ips) {
+    if let Some(change) = change(request.rate_limits, request.allowed_ips, request.plan) {
         account = handle.change(&change).await?;
     }
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
@@ -170,8 +188,8 @@ pub async fn get(
 
 /// Change an account
 ///
-/// Suspends or activates the account, or replaces its rate limits or its networks. An absent member
-/// keeps its value. Tollgate refuses all keys of a suspended account. Suspending an account also ends its
+/// Suspends or activates the account, or replaces its rate limits, its networks or its plan. An
+/// absent member keeps its value. Tollgate refuses all keys of a suspended account. Suspending an account also ends its
 /// dashboard sessions and invalidates its unused dashboard links.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
@@ -193,7 +211,8 @@ pub async fn patch(
         Some(status) => Some(handle.set_status(status).await?),
         None => None,
     };
-    let account = match (change(request.rate_limits, request.allowed_ips), with_status) {
+    let change = change(request.rate_limits, request.allowed_ips, request.plan);
+    let account = match (change, with_status) {
         (Some(change), _) => handle.change(&change).await?,
         (None, Some(account)) => account,
         (None, None) => state.store.find_account(&admin.tenant, &account).await?,

@@ -20,6 +20,7 @@ use crate::{
         id::KeyId,
         key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, GraceSeconds, KeyStatusFilter, Lifetime},
+        plan::Plan,
         rate_limit::{OwnerLimits, RateLimits},
         scope::ScopeSet,
         spend_limit::SpendLimit,
@@ -43,7 +44,7 @@ use crate::{
         rate_limits::{patch_rate_limits, rate_limits},
     },
     state::AppState,
-    store,
+    store::{self, NoExpiry},
 };
 
 /// A new API key with its plaintext. No other response contains the plaintext.
@@ -75,10 +76,13 @@ impl NewKey {
 #[serde(deny_unknown_fields)]
 pub struct CreateKeyRequest {
     name: Name,
-    /// Scopes of the key. Defaults to the tenant's default scopes.
+    /// Scopes of the key, which the account's plan must allow. Defaults to the default scopes of the
+    /// plan.
     scopes: Option<ScopeSet>,
     /// Time at which the key expires. Must be in the future, and at most ten years ahead. Must not
-    /// be combined with `expires_in`. Without either, the key does not expire.
+    /// be combined with `expires_in`. Without either, the key gets the default lifetime of the
+    /// account's plan, or does not expire if the plan has none. The plan can require an earlier
+    /// expiry.
     expires_at: Option<Expiry>,
     /// Seconds from now until the key expires. Must not be combined with `expires_at`.
     expires_in: Option<Lifetime>,
@@ -267,9 +271,10 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let request = CreateKeyRequest::read(fields, admin.now, &admin.tenant)?;
     let policy = &admin.tenant.policy;
-    let settings = request.into_settings(&policy.default_scopes);
     let text = entropy::new_key(&policy.prefix).map_err(store::StoreError::from)?;
-    let key = admin.account(&state, &account).create_api_key(&text, &settings).await?;
+    let handle = admin.account(&state, &account);
+    let settings = |plan: &Plan| request.into_settings(&plan.settings.default_scopes);
+    let key = handle.create_api_key(&text, NoExpiry::PlanDefault, settings).await?;
     Ok(NewKey::respond(&text, after_change(&state, &admin, &account, key).await))
 }
 

@@ -11,6 +11,7 @@ pub mod holds;
 pub mod key_clients;
 pub mod ledger;
 pub mod limits;
+pub mod plans;
 pub mod purchases;
 pub mod refunds;
 pub mod usage;

@@ -69,6 +69,10 @@ responses! {
         "The body did not arrive in time.";
     KEY_LIMIT_REACHED: "KeyLimitReached", [KeyLimitReached],
         "The account has reached its maximum number of live keys.";
+    PLAN_IN_USE: "PlanInUse", [PlanInUse],
+        "An account has the plan, or the plan is `default`.";
+    PLAN_LIMIT_REACHED: "PlanLimitReached", [PlanLimitReached],
+        "The tenant has the maximum number of plans.";
     KEY_NOT_CHANGEABLE: "KeyNotChangeable", [KeyNotLive, KeyAlreadyRotated, KeyLimitReached],
         "The key is revoked, expired or already rotated, or too many rotated keys are in their \
          grace period.";
@@ -141,6 +145,10 @@ groups! {
     Declined: DECLINED;
     /// Problems specific to creating a key.
     KeyLimitReached: KEY_LIMIT_REACHED;
+    /// Problems specific to deleting a plan.
+    PlanInUse: PLAN_IN_USE;
+    /// Problems specific to creating a plan.
+    PlanLimitReached: PLAN_LIMIT_REACHED;
     /// Problems specific to changing or rotating a key.
     KeyNotChangeable: KEY_NOT_CHANGEABLE;
     /// Problems specific to creating a hold.
@@ -357,6 +365,8 @@ fn members(code: ProblemCode) -> Vec<Member> {
         | ProblemCode::NotFound
         | ProblemCode::MethodNotAllowed
         | ProblemCode::RequestTimeout
+        | ProblemCode::PlanInUse
+        | ProblemCode::PlanLimitReached
         | ProblemCode::KeyNotLive
         | ProblemCode::KeyAlreadyRotated
         | ProblemCode::HoldLimitReached
