@@ -32,7 +32,7 @@ pub enum TenantCommand {
     List(List),
     /// Show one tenant and its policy
     Show(Show),
-    /// Show or change the rate limits of a tenant, and the defaults for its keys and accounts
+    /// Show or change the rate limits of a tenant, and the defaults of its plan default
     ///
     /// A rate limit is NAME=CALLS/WINDOW or NAME=CALLS/WINDOW@SCOPE. WINDOW is a number of seconds,
     /// or a number followed by s, m, h or d. With a scope, the limit counts only calls that ask for

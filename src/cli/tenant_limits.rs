@@ -27,14 +27,14 @@ pub struct Limits {
     /// Repeat the option for each limit. The given limits replace all earlier limits of the tenant.
     #[arg(long = "limit", value_name = "LIMIT", conflicts_with = "no_limits")]
     limits: Vec<RateLimit>,
-    /// Default rate limit of each API key, such as default=1000/60s or
+    /// Default rate limit of each API key in the plan default, such as default=1000/60s or
     /// orders=10/1s@orders:write
     ///
     /// Repeat the option for each limit. The given limits replace all earlier defaults for keys. A
     /// limit of a key with the same name replaces the default.
     #[arg(long = "key-limit", value_name = "LIMIT", conflicts_with = "no_key_limits")]
     key_limits: Vec<RateLimit>,
-    /// Default rate limit of each account, for all its keys together, such as daily=50000/1d
+    /// Default rate limit of each account with the plan default, such as daily=50000/1d
     ///
     /// Repeat the option for each limit. The given limits replace all earlier defaults for
     /// accounts. A limit of an account with the same name replaces the default.
@@ -43,10 +43,10 @@ pub struct Limits {
     /// Remove the rate limits of all calls of the tenant together
     #[arg(long)]
     no_limits: bool,
-    /// Remove the default rate limits of API keys
+    /// Remove the default rate limits of API keys in the plan default
     #[arg(long)]
     no_key_limits: bool,
-    /// Remove the default rate limits of accounts
+    /// Remove the default rate limits of accounts with the plan default
     #[arg(long)]
     no_account_limits: bool,
     /// Print the rate limits as one JSON object

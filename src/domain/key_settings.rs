@@ -27,7 +27,7 @@ pub struct KeySettings {
     pub enabled: bool,
     /// The spend limit. `None` means that the key can spend the whole balance.
     pub spend_limit: Option<SpendLimit>,
-    /// The rate limits of the key. `None` means that only the tenant's defaults apply.
+    /// The rate limits of the key. `None` means that only the plan's defaults apply.
     pub rate_limits: Option<RateLimits>,
     /// The lower numbers of calls that the account's owner has chosen.
     pub owner_limits: OwnerLimits,

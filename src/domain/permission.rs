@@ -84,7 +84,7 @@ mod tests {
         let error = PermissionSet::parse(["keys", "root"]).expect_err("an unknown permission");
         assert_eq!(
             error.to_string(),
-            "a permission must be accounts, keys, verify, credits, audit or dashboard"
+            "a permission must be accounts, keys, verify, credits, audit, dashboard or policy"
         );
         assert_eq!(PermissionSet::parse::<&str>([]), Err(PermissionError::Empty));
         assert!(!PermissionSet::parse(["keys"]).expect("good").has(Permission::Verify));

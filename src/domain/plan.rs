@@ -1,6 +1,6 @@
 //! Plans: the rules for the keys of accounts. Every account has one plan of its tenant.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::{
     key_settings::KeySettings,
     lifecycle::MAX_LIFETIME_SECONDS,
     rate_limit::RateLimits,
-    scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
+    scope::{MAX_SCOPES, Scope, ScopeSet},
     tenant::MaxKeys,
     timestamp::Timestamp,
 };
@@ -142,18 +142,21 @@ impl FromStr for ScopeText {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlanScopes(Vec<PlanScope>);
 
+/// The list is empty, has more than [`MAX_SCOPES`] scopes, or contains a scope twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a plan has 1 to {} different scopes", MAX_SCOPES)]
+pub struct PlanScopesError;
+
 impl PlanScopes {
     /// Creates a list.
     ///
     /// # Errors
     ///
-    /// [`ScopeError::Count`] if there are no scopes, more than [`MAX_SCOPES`], or one of them twice.
-    pub fn new(scopes: Vec<PlanScope>) -> Result<Self, ScopeError> {
-        let set = ScopeSet::new(scopes.iter().map(|listed| listed.scope.clone()))?;
-        if set.iter().count() != scopes.len() || scopes.len() > MAX_SCOPES {
-            return Err(ScopeError::Count);
-        }
-        Ok(Self(scopes))
+    /// [`PlanScopesError`] if there are no scopes, more than [`MAX_SCOPES`], or one of them twice.
+    pub fn new(scopes: Vec<PlanScope>) -> Result<Self, PlanScopesError> {
+        let distinct: BTreeSet<_> = scopes.iter().map(|listed| &listed.scope).collect();
+        let good = distinct.len() == scopes.len() && (1..=MAX_SCOPES).contains(&scopes.len());
+        if good { Ok(Self(scopes)) } else { Err(PlanScopesError) }
     }
 
     /// Whether keys may have the scope.

@@ -113,7 +113,8 @@ async fn contradictory_and_malformed_plans_are_refused_with_the_wrong_member() {
     for (body, pointer, text) in [
         (json!({"max_keys": 0}), "/max_keys", "1 to 1000"),
         (json!({"scopes": orders}), "/default_scopes", "read is not one of"),
-        (json!({"scopes": []}), "/scopes", "1 to 32"),
+        (json!({"scopes": []}), "/scopes", "1 to 32 different scopes"),
+        (json!({"scopes": [{"scope": "read"}, {"scope": "read"}]}), "/scopes", "different scopes"),
         (json!({"scopes": [{"scope": "Orders"}]}), "/scopes/0/scope", "a scope is"),
         (json!({"scopes": [{"scope": "read", "text": "a\nb"}]}), "/scopes/0/text", "one line"),
         (
@@ -134,6 +135,12 @@ async fn contradictory_and_malformed_plans_are_refused_with_the_wrong_member() {
     expect_error(refused, "/default_lifetime_seconds", "longer");
     let unknown = send(&app, "PUT", ACCOUNT, json!({"plan": "gold"})).await;
     expect_error(unknown, "/plan", "no such plan");
+    send(&app, "GET", ACCOUNT, json!({})).await.expect_problem(404, "not_found");
+    app.wallet("0").await;
+    let unknown = json!({"status": "suspended", "plan": "gold"});
+    expect_error(send(&app, "PATCH", ACCOUNT, unknown).await, "/plan", "no such plan");
+    let kept = send(&app, "GET", ACCOUNT, json!({})).await.expect(200);
+    assert_eq!((kept.text("/status"), kept.text("/plan")), ("active", "default"));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use crate::{
         rate_limits::{RateLimitBody, patch_rate_limits},
     },
     state::AppState,
-    store::{self, AccountChange},
+    store::{self, AccountChange, Refusal, StoreError},
 };
 
 /// An account of the tenant.
@@ -37,11 +37,11 @@ pub struct Account {
     status: AccountStatus,
     balance: Balance,
     /// The rate limits of all keys of the account together. `null` if the account has none of its
-    /// own, so that only the tenant's defaults apply.
+    /// own, so that only the plan's defaults apply.
     #[schema(required = true)]
     rate_limits: Option<Vec<RateLimitBody>>,
     /// The rate limits that apply to the calls of the account, with their current windows: the
-    /// account's limits and the tenant's defaults for accounts. `null` in the response to a change
+    /// account's limits and the plan's defaults for accounts. `null` in the response to a change
     /// if they could not be read.
     #[schema(required = true)]
     effective_rate_limits: Option<Vec<RateLimitState>>,
@@ -141,6 +141,19 @@ fn change(
     (change != AccountChange::default()).then_some(change)
 }
 
+/// Refuses a request with an unknown plan before it has any effect.
+async fn refuse_unknown_plan(
+    state: &AppState,
+    admin: &Admin,
+    plan: Option<&PlanName>,
+) -> Result<(), Problem> {
+    let Some(plan) = plan else { return Ok(()) };
+    match state.store.find_plan(&admin.tenant, plan).await {
+        Err(StoreError::Refused(Refusal::NotFound)) => Err(Refusal::UnknownPlan.into()),
+        found => Ok(found.map(drop)?),
+    }
+}
+
 /// Create an account
 ///
 /// Returns the account if it already exists. An existing account gets the settings in the body too.
@@ -160,6 +173,7 @@ pub async fn put(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Account>), Problem> {
     let request = PutAccountRequest::read(fields)?;
+    refuse_unknown_plan(&state, &admin, request.plan.as_ref()).await?;
     let handle = admin.account(&state, &account);
     let (mut account, made) = handle.ensure().await?;
     if let Some(change) = change(request.rate_limits, request.allowed_ips, request.plan) {
@@ -205,6 +219,7 @@ pub async fn patch(
     fields: Fields,
 ) -> Result<Json<Account>, Problem> {
     let request = PatchAccountRequest::read(fields)?;
+    refuse_unknown_plan(&state, &admin, request.plan.as_ref()).await?;
     let handle = admin.account(&state, &account);
     // The status comes first, because a suspension is urgent.
     let with_status = match request.status {

@@ -90,8 +90,8 @@ pub struct CreateKeyRequest {
     /// Maximum amount that the key may spend in a period. If absent, the key may spend the whole
     /// balance.
     spend_limit: Option<SpendLimit>,
-    /// Rate limits of the key. A limit replaces the tenant's default of the same name. If absent,
-    /// only the tenant's defaults apply.
+    /// Rate limits of the key. A limit replaces the plan's default of the same name. If absent,
+    /// only the plan's defaults apply.
     rate_limits: Option<RateLimits>,
     /// Networks from which Tollgate accepts the key. If the account has a list too, the client's
     /// address must be in both lists. If absent, Tollgate accepts the key from any address that the
@@ -160,7 +160,7 @@ pub struct PatchKeyRequest {
     /// New spend limit of the key. `null` removes the spend limit.
     #[schema(value_type = Option<SpendLimit>)]
     spend_limit: Patch<SpendLimit>,
-    /// Replaces all rate limits of the key. `null` removes them, so that only the tenant's defaults
+    /// Replaces all rate limits of the key. `null` removes them, so that only the plan's defaults
     /// apply.
     #[schema(value_type = Option<RateLimits>)]
     rate_limits: Patch<RateLimits>,

@@ -1,4 +1,4 @@
-//! The rate limits of a tenant, and the defaults for its keys and accounts.
+//! The rate limits of a tenant, and the defaults of its plan `default`.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -16,17 +16,17 @@ use crate::{
     state::AppState,
 };
 
-/// The rate limits of the tenant, and the defaults for its keys and accounts.
+/// The rate limits of the tenant, and the default limits of its plan `default`.
 #[derive(Serialize, ToSchema)]
 pub struct TenantLimits {
     /// The rate limits of all calls of the tenant together. Only the operator of Tollgate can
     /// change them.
     rate_limits: Vec<RateLimitBody>,
-    /// The default rate limits of each key. A limit of the key with the same name replaces a
-    /// default.
-    key_rate_limits: Vec<RateLimitBody>,
-    /// The default rate limits of each account, for all its keys together. A limit of the account
+    /// The default rate limits of each key of accounts with the plan `default`. A limit of the key
     /// with the same name replaces a default.
+    key_rate_limits: Vec<RateLimitBody>,
+    /// The default rate limits of each account with the plan `default`, for all its keys together. A
+    /// limit of the account with the same name replaces a default.
     account_rate_limits: Vec<RateLimitBody>,
 }
 
@@ -74,7 +74,7 @@ impl From<PatchLimitsRequest> for TenantLimitsChange {
 
 /// Get the tenant's rate limits
 ///
-/// Also returns the default rate limits of its keys and accounts.
+/// Also returns the default rate limits of the plan `default`.
 #[utoipa::path(get, path = "/v1/limits", operation_id = "getLimits",
     tag = "accounts",
     responses((status = 200, description = "The rate limits.", body = TenantLimits),
@@ -90,8 +90,8 @@ pub async fn get(
 
 /// Change the default rate limits
 ///
-/// Changes the default rate limits of the tenant's keys and accounts. An absent member keeps its
-/// value, and `null` clears it.
+/// Changes the default rate limits of the plan `default`, as `PATCH /v1/plans/default` does. An
+/// absent member keeps its value, and `null` clears it.
 #[utoipa::path(patch, path = "/v1/limits", operation_id = "patchLimits",
     tag = "accounts",
     request_body = Option<PatchLimitsRequest>,

@@ -34,12 +34,12 @@ pub struct ApiKey {
     /// The spend limit of the key. `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
-    /// The key's own rate limits. `null` if the key has none, so that only the tenant's defaults
+    /// The key's own rate limits. `null` if the key has none, so that only the plan's defaults
     /// apply.
     #[schema(required = true)]
     rate_limits: Option<Vec<RateLimitBody>>,
     /// The rate limits that apply to the key's calls, with their current windows: the key's limits,
-    /// the tenant's defaults for keys, and the limits of the account. `null` in the response to a
+    /// the plan's defaults for keys, and the limits of the account. `null` in the response to a
     /// change if they could not be read.
     #[schema(required = true)]
     effective_rate_limits: Option<Vec<RateLimitState>>,
