@@ -10,6 +10,7 @@ use super::{
     rate_limit::RateLimits,
     scope::{MAX_SCOPES, Scope, ScopeSet},
     tenant::MaxKeys,
+    text::{TextError, checked},
     timestamp::Timestamp,
 };
 
@@ -108,15 +109,10 @@ pub struct PlanScope {
     pub text: ScopeText,
 }
 
-/// What a scope allows, for people. It is one line of at most [`MAX_SCOPE_TEXT_LENGTH`] characters,
-/// and may be empty.
+/// What a scope allows, for people. It has at most [`MAX_SCOPE_TEXT_LENGTH`] characters, and may be
+/// empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ScopeText(Box<str>);
-
-/// The text is longer than [`MAX_SCOPE_TEXT_LENGTH`] characters, or contains a control character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be one line of at most {} characters", MAX_SCOPE_TEXT_LENGTH)]
-pub struct ScopeTextError;
 
 impl ScopeText {
     /// Returns the text.
@@ -127,13 +123,14 @@ impl ScopeText {
 }
 
 impl FromStr for ScopeText {
-    type Err = ScopeTextError;
+    type Err = TextError;
 
-    fn from_str(text: &str) -> Result<Self, ScopeTextError> {
-        let text = text.trim();
-        let good =
-            text.chars().count() <= MAX_SCOPE_TEXT_LENGTH && !text.contains(char::is_control);
-        if good { Ok(Self(text.into())) } else { Err(ScopeTextError) }
+    /// Trims the text.
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        checked(text, MAX_SCOPE_TEXT_LENGTH).map(|text| Self(text.into()))
     }
 }
 

@@ -116,7 +116,17 @@ async fn contradictory_and_malformed_plans_are_refused_with_the_wrong_member() {
         (json!({"scopes": []}), "/scopes", "1 to 32 different scopes"),
         (json!({"scopes": [{"scope": "read"}, {"scope": "read"}]}), "/scopes", "different scopes"),
         (json!({"scopes": [{"scope": "Orders"}]}), "/scopes/0/scope", "a scope is"),
-        (json!({"scopes": [{"scope": "read", "text": "a\nb"}]}), "/scopes/0/text", "one line"),
+        (json!({"scopes": [{"scope": "read", "text": "a\nb"}]}), "/scopes/0/text", "control"),
+        (
+            json!({"scopes": [{"scope": "read", "text": "a\u{202e}b"}]}),
+            "/scopes/0/text",
+            "change the direction",
+        ),
+        (
+            json!({"scopes": [{"scope": "read", "text": "a".repeat(201)}]}),
+            "/scopes/0/text",
+            "200 characters",
+        ),
         (
             json!({"max_lifetime_seconds": 5, "default_lifetime_seconds": 6}),
             "/default_lifetime_seconds",

@@ -155,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NewPlanPath {
 #[expect(dead_code, reason = "only the schema of the type is used")]
 pub struct NewPlanScope {
     scope: Scope,
-    /// What the scope allows, for people: one line of at most 200 characters.
+    /// What the scope allows, for people, in at most 200 characters.
     text: Option<String>,
 }
 
