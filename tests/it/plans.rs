@@ -364,3 +364,30 @@ fn command_creates_changes_shows_lists_and_deletes_plans_beside_a_running_servic
     let (exit, log) = process.stop();
     assert!(exit.success(), "{exit}: {log}");
 }
+
+/// Nodes use no share of an earlier generation, so a generation must never come back.
+#[tokio::test]
+async fn generation_of_the_limits_of_an_account_increases_with_each_change_of_its_plan() {
+    let app = App::start().await;
+    app.wallet("0").await;
+    let tenant = app.tronagg.tenant.id.uuid();
+    let generation = async || -> i64 {
+        let account = "(SELECT account_id FROM accounts)";
+        let query = format!("SELECT generation FROM limits_generation($1, {account}, {account})");
+        let read = sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(tenant);
+        read.fetch_one(&app.pool).await.expect("the query succeeds")
+    };
+    let mut generations = vec![generation().await];
+    for calls in 1..4 {
+        put_pro(&app, json!({"key_rate_limits": limit(calls)})).await;
+        generations.push(generation().await);
+        let lower = json!({"account_rate_limits": limit(calls)});
+        send(&app, "PATCH", "/v1/plans/pro", lower).await.expect(200);
+        generations.push(generation().await);
+        send(&app, "PATCH", ACCOUNT, json!({"plan": "default"})).await.expect(200);
+        generations.push(generation().await);
+        // The numbers of a plan that is created again begin anew.
+        send(&app, "DELETE", "/v1/plans/pro", json!({})).await.expect(204);
+    }
+    assert!(generations.is_sorted_by(|one, other| one < other), "{generations:?}");
+}
