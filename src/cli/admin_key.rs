@@ -2,11 +2,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{
-    database::Database,
-    output::outln,
-    which_tenant::{WhichTenant, find},
-};
+use super::{database::Database, output::outln, which_tenant::WhichTenant};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -93,7 +89,7 @@ impl AdminKeyCommand {
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let text = entropy::new_key(&KeyPrefix::admin())?;
         let key = database
             .store
@@ -129,7 +125,7 @@ impl Create {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_to_read(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let keys = database.store.list_admin_keys(&tenant).await?;
         if self.json {
             outln!("{}", json!(keys.iter().map(describe).collect::<Vec<_>>()))?;
@@ -153,7 +149,7 @@ impl List {
 impl Revoke {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let hearing = database.hear_acknowledgements().await;
         let revoked = database.store.revoke_admin_key(&tenant, self.id, &Origin::cli()).await;
         drop(hearing);

@@ -9,18 +9,19 @@ use super::{
     output::outln,
     tenant::{parse_max_keys, parse_scopes},
     tenant_limits::{in_words, list},
-    which_tenant::{WhichTenant, find},
+    which_tenant::WhichTenant,
 };
 use crate::{
     config::DatabaseArgs,
     domain::{
         audit::Origin,
         plan::{
-            LifetimeSeconds, Plan, PlanName, PlanScope, PlanScopes, PlanSettings, ScopeText,
-            WriteDays,
+            LifetimeSeconds, MAX_PLANS, Plan, PlanName, PlanScope, PlanScopes, PlanSettings,
+            ScopeText, WriteDays,
         },
         rate_limit::RateLimit,
         scope::{Scope, ScopeSet},
+        seconds::parse_seconds,
         tenant::{MaxKeys, Tenant},
     },
     store::{Refusal, StoreError},
@@ -161,8 +162,7 @@ impl Set {
     async fn run(self) -> anyhow::Result<()> {
         let json = self.json;
         let database = Database::open_for_command(&self.database).await?;
-        let WhichTenant { tenant, environment } = &self.which.tenant;
-        let tenant = find(&database, tenant, *environment).await?;
+        let tenant = self.which.tenant.find(&database).await?;
         let hearing = database.hear_acknowledgements().await;
         let changed = self.set(&database, &tenant).await;
         drop(hearing);
@@ -223,7 +223,7 @@ impl Set {
 impl List {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_to_read(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let plans = database.store.list_plans(&tenant, None, i64::MAX).await?;
         if self.json {
             outln!("{}", plans.iter().map(describe).collect::<Value>())?;
@@ -246,8 +246,7 @@ impl List {
 impl Show {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_to_read(&self.database).await?;
-        let WhichTenant { tenant, environment } = &self.which.tenant;
-        let tenant = find(&database, tenant, *environment).await?;
+        let tenant = self.which.tenant.find(&database).await?;
         let plan = database.store.find_plan(&tenant, &self.which.plan).await;
         print(&plan.map_err(|error| explain_missing(error, &self.which))?, self.json)?;
         database.close().await
@@ -257,8 +256,7 @@ impl Show {
 impl Delete {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
-        let WhichTenant { tenant, environment } = &self.which.tenant;
-        let tenant = find(&database, tenant, *environment).await?;
+        let tenant = self.which.tenant.find(&database).await?;
         let deleted = database.store.delete_plan(&tenant, &self.which.plan, &Origin::cli()).await;
         deleted.map_err(|error| explain_missing(error, &self.which))?;
         outln!("the plan {} is deleted", self.which.plan)?;
@@ -269,7 +267,8 @@ impl Delete {
 fn explain(error: StoreError) -> anyhow::Error {
     match error {
         StoreError::Refused(Refusal::PlanLimitReached) => anyhow::anyhow!(
-            "the tenant has 100 plans, and may not have more. Delete one with tollgate plan delete"
+            "the tenant has {MAX_PLANS} plans, and may not have more. Delete one with tollgate plan \
+             delete"
         ),
         StoreError::Refused(Refusal::PlanInUse) => anyhow::anyhow!(
             "the plan is in use, because it is the plan default or an account has it. Give these \
@@ -341,18 +340,8 @@ fn parse_scope(text: &str) -> Result<PlanScope, String> {
 }
 
 fn parse_lifetime(text: &str) -> Result<LifetimeSeconds, String> {
-    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err("must be a number of seconds, or a number followed by s, m, h or d".into()),
-    };
-    let number: i64 = digits.parse().map_err(|_| {
-        "must be a number of seconds, or a number followed by s, m, h or d".to_owned()
-    })?;
-    let seconds = number.checked_mul(unit).unwrap_or(i64::MAX);
+    let seconds = parse_seconds(text)
+        .ok_or("must be a number of seconds, or a number followed by s, m, h or d")?;
     LifetimeSeconds::try_from(seconds).map_err(|error| format!("{error} seconds"))
 }
 

@@ -4,11 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    database::Database,
-    output::outln,
-    which_tenant::{WhichTenant, find},
-};
+use super::{database::Database, output::outln, which_tenant::WhichTenant};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -61,13 +57,13 @@ impl Limits {
         let change = self.change()?;
         if change.is_empty() {
             let database = Database::open_to_read(&self.database).await?;
-            let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+            let tenant = self.which.find(&database).await?;
             let limits = database.store.tenant_limits(&tenant).await?;
             self.print(&tenant, &limits)?;
             return database.close().await;
         }
         let database = Database::open_for_command(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let hearing = database.hear_acknowledgements().await;
         let changed = database.store.change_tenant_limits(&tenant, &change, &Origin::cli()).await;
         drop(hearing);

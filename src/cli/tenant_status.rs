@@ -4,11 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    database::Database,
-    output::outln,
-    which_tenant::{WhichTenant, find},
-};
+use super::{database::Database, output::outln, which_tenant::WhichTenant};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -31,7 +27,7 @@ pub struct SetStatus {
 impl SetStatus {
     pub async fn run(self, status: TenantStatus) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
-        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let tenant = self.which.find(&database).await?;
         let hearing = database.hear_acknowledgements().await;
         let changed = database.store.set_tenant_status(&tenant, status, &Origin::cli()).await;
         drop(hearing);

@@ -20,6 +20,13 @@ pub struct WhichTenant {
     pub environment: Environment,
 }
 
+impl WhichTenant {
+    /// Returns the tenant, or an error that says what to do.
+    pub async fn find(&self, database: &Database) -> anyhow::Result<Arc<Tenant>> {
+        find(database, &self.tenant, self.environment).await
+    }
+}
+
 /// Returns the tenant with this name, or an error that says what to do.
 pub async fn find(
     database: &Database,

@@ -41,6 +41,7 @@ pub mod ledger_head;
 pub mod lifecycle;
 #[cfg(feature = "server")]
 mod logo;
+mod lower_name;
 #[cfg(feature = "server")]
 pub(crate) mod misspelling;
 #[cfg(feature = "server")]
@@ -55,6 +56,7 @@ pub mod refund;
 #[cfg(feature = "server")]
 pub(crate) mod schema;
 pub mod scope;
+pub(crate) mod seconds;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod session_token;

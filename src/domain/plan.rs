@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     key_settings::KeySettings,
     lifecycle::MAX_LIFETIME_SECONDS,
+    lower_name::is_lower_name,
     rate_limit::RateLimits,
     scope::{MAX_SCOPES, Scope, ScopeSet},
     tenant::MaxKeys,
@@ -44,12 +45,6 @@ impl PlanName {
     /// The name of the plan that every tenant has, and that new accounts get.
     pub const DEFAULT: &str = "default";
 
-    /// Whether this is the plan that every tenant has.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        &*self.0 == Self::DEFAULT
-    }
-
     /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -67,13 +62,11 @@ impl FromStr for PlanName {
     type Err = PlanNameError;
 
     fn from_str(text: &str) -> Result<Self, PlanNameError> {
-        let is_allowed = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
-        };
-        let good = text.len() <= MAX_PLAN_NAME_LENGTH
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.bytes().all(is_allowed);
-        if good { Ok(Self(text.into())) } else { Err(PlanNameError) }
+        if is_lower_name(text, MAX_PLAN_NAME_LENGTH) {
+            Ok(Self(text.into()))
+        } else {
+            Err(PlanNameError)
+        }
     }
 }
 

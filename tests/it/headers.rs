@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
 use tollgate::state::Limits;
-use tower::ServiceExt as _;
 
 use crate::harness::{
     Answer, App, Call, WALLET,
-    app::{service, state_of},
+    app::{respond, service, state_of},
 };
 
 /// The content security policy of responses that are not pages.
@@ -65,10 +63,7 @@ async fn response_to_a_request_that_timed_out_contains_the_security_headers() {
     let _locked = app.lock_accounts().await;
     let call = app.tronagg.call("PATCH", &format!("/v1/accounts/{WALLET}"));
     let call = call.json(serde_json::json!({"status": "suspended"}));
-    let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
-    let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("the body can be read").to_bytes().to_vec();
-    let answer = Answer::new(parts.status.as_u16(), parts.headers, body);
+    let answer = respond(&router, call.into_request()).await;
     check_headers(&answer.expect_problem(503, "unavailable"), NO_PAGE);
 }
 

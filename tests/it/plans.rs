@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Router;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use crate::harness::{
-    Answer, App, Call, OTHER_WALLET, WALLET, data_dir::DataDir, played_node::PlayedNode,
+    Answer, App, OTHER_WALLET, WALLET, app::respond, data_dir::DataDir, played_node::PlayedNode,
 };
 
 const ACCOUNT: &str = "/v1/accounts/TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC";
@@ -33,13 +30,6 @@ fn expect_error(answer: Answer, pointer: &str, text: &str) {
     assert_eq!(errors[0]["pointer"], pointer, "{answer:?}");
     let detail = errors[0]["detail"].as_str().expect("a text");
     assert!(detail.contains(text), "{detail}");
-}
-
-async fn send_to(node: &Router, call: Call) -> u16 {
-    let response = node.clone().oneshot(call.into_request()).await;
-    let (parts, body) = response.expect("the router is infallible").into_parts();
-    body.collect().await.expect("the body can be read");
-    parts.status.as_u16()
 }
 
 fn limit(calls: u32) -> Value {
@@ -270,27 +260,27 @@ async fn rate_limits_of_a_plan_apply_on_every_node_once_its_change_has_returned(
     let call = || key.call("GET", "/v1/authorize/tronagg/live");
     for _ in 0..3 {
         app.send(call()).await.expect(200);
-        assert_eq!(send_to(&other_node, call()).await, 200);
+        assert_eq!(respond(&other_node, call().into_request()).await.status, 200);
     }
     put_pro(&app, json!({"key_rate_limits": limit(2)})).await;
     app.send(call()).await.expect(200);
-    assert_eq!(send_to(&other_node, call()).await, 200);
+    assert_eq!(respond(&other_node, call().into_request()).await.status, 200);
     app.send(call()).await.expect_problem(429, "rate_limited");
-    assert_eq!(send_to(&other_node, call()).await, 429);
+    assert_eq!(respond(&other_node, call().into_request()).await.status, 429);
 
     send(&app, "PATCH", "/v1/plans/pro", json!({"key_rate_limits": limit(3)})).await.expect(200);
-    assert_eq!(send_to(&other_node, call()).await, 200);
+    assert_eq!(respond(&other_node, call().into_request()).await.status, 200);
     app.send(call()).await.expect_problem(429, "rate_limited");
     let lower = json!({"key_rate_limits": limit(1)});
     send(&app, "PATCH", "/v1/plans/pro", lower).await.expect(200);
-    assert_eq!(send_to(&other_node, call()).await, 429);
+    assert_eq!(respond(&other_node, call().into_request()).await.status, 429);
     let shown = send(&app, "GET", &key.path, json!({})).await.expect(200);
     assert_eq!(shown.json["effective_rate_limits"][0]["limit"], 1);
 
     send(&app, "PATCH", ACCOUNT, json!({"plan": "default"})).await.expect(200);
     for _ in 0..3 {
         app.send(call()).await.expect(200);
-        assert_eq!(send_to(&other_node, call()).await, 200);
+        assert_eq!(respond(&other_node, call().into_request()).await.status, 200);
     }
 }
 

@@ -1,12 +1,13 @@
 //! A suspended tenant: its API keys and admin keys are refused on every node, and its balances stay.
 
-use axum::Router;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tollgate::domain::{audit::Origin, tenant::TenantStatus};
-use tower::ServiceExt as _;
 
-use crate::harness::{Answer, App, Call, WALLET, app::NewKey, data_dir::DataDir};
+use crate::harness::{
+    App, Call, WALLET,
+    app::{NewKey, respond},
+    data_dir::DataDir,
+};
 
 const AUTHORIZE: &str = "/v1/authorize/tronagg/live";
 
@@ -14,13 +15,6 @@ async fn set_status(app: &App, status: TenantStatus) {
     let tenant = &app.tronagg.tenant;
     let changed = app.store.set_tenant_status(tenant, status, &Origin::cli()).await;
     changed.expect("the status is set");
-}
-
-async fn send_to(node: &Router, call: Call) -> Answer {
-    let response = node.clone().oneshot(call.into_request()).await;
-    let (parts, body) = response.expect("the router is infallible").into_parts();
-    let body = body.collect().await.expect("the body can be read").to_bytes();
-    Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
 }
 
 /// The calls with an API key that the gate protects.
@@ -48,14 +42,14 @@ async fn keys_of_a_suspended_tenant_are_refused_on_every_node_until_it_is_resume
     // Both nodes cache the key.
     for _ in 0..2 {
         app.send(key.call("GET", AUTHORIZE)).await.expect(200);
-        send_to(&other_node, key.call("GET", AUTHORIZE)).await.expect(200);
+        respond(&other_node, key.call("GET", AUTHORIZE).into_request()).await.expect(200);
     }
 
     set_status(&app, TenantStatus::Suspended).await;
     for _ in 0..2 {
         for call in calls_with(&key) {
             app.send(call.clone()).await.expect_problem(403, "tenant_suspended");
-            send_to(&other_node, call).await.expect_problem(403, "tenant_suspended");
+            respond(&other_node, call.into_request()).await.expect_problem(403, "tenant_suspended");
         }
     }
     // A dead key learns nothing about its tenant.
@@ -67,14 +61,14 @@ async fn keys_of_a_suspended_tenant_are_refused_on_every_node_until_it_is_resume
         app.tronagg.call("POST", &format!("{}/revoke", key.path)),
     ] {
         app.send(call.clone()).await.expect_problem(403, "tenant_suspended");
-        send_to(&other_node, call).await.expect_problem(403, "tenant_suspended");
+        respond(&other_node, call.into_request()).await.expect_problem(403, "tenant_suspended");
     }
     app.send(stranger.call("GET", "/v1/me")).await.expect(200);
     app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
 
     set_status(&app, TenantStatus::Active).await;
     app.send(key.call("GET", AUTHORIZE)).await.expect(200);
-    send_to(&other_node, key.call("GET", AUTHORIZE)).await.expect(200);
+    respond(&other_node, key.call("GET", AUTHORIZE).into_request()).await.expect(200);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "10.000000");
     app.send(key.buy("1").idempotency_key("while-suspended")).await.expect(201);
     app.check_ledger().await;

@@ -3,7 +3,10 @@ use std::{fmt, str::FromStr};
 use serde_json::Value;
 
 use super::values::{CallLimit, LimitName, LimitNameError, OutOfRange, WindowSeconds};
-use crate::domain::scope::{Scope, ScopeError};
+use crate::domain::{
+    scope::{Scope, ScopeError},
+    seconds::parse_seconds,
+};
 
 /// Maximum number of calls in each window of time.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
@@ -93,26 +96,16 @@ impl FromStr for RateLimit {
             None => (rest, None),
         };
         let (calls, window) = rest.split_once('/').ok_or(RateLimitError::Grammar)?;
-        let unit = window.find(|c: char| !c.is_ascii_digit()).unwrap_or(window.len());
-        let (length, unit) = window.split_at(unit);
-        let seconds = match unit {
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return Err(RateLimitError::Grammar),
-        };
-        let number = |digits: &str| -> Result<i64, RateLimitError> {
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(RateLimitError::Grammar);
-            }
-            // A number with more than 12 digits is out of range.
-            Ok(digits.parse().ok().filter(|_| digits.len() <= 12).unwrap_or(i64::from(u32::MAX)))
-        };
+        if calls.is_empty() || !calls.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(RateLimitError::Grammar);
+        }
+        // A number of calls that does not fit is out of range.
+        let calls = calls.parse().unwrap_or(i64::MAX);
+        let window = parse_seconds(window).ok_or(RateLimitError::Grammar)?;
         Ok(Self {
             name: name.parse()?,
-            calls: number(calls)?.try_into().map_err(RateLimitError::Calls)?,
-            window: (number(length)? * seconds).try_into().map_err(RateLimitError::Window)?,
+            calls: calls.try_into().map_err(RateLimitError::Calls)?,
+            window: window.try_into().map_err(RateLimitError::Window)?,
             scope,
         })
     }

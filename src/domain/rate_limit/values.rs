@@ -1,5 +1,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::domain::lower_name::is_lower_name;
+
 /// Maximum number of calls per window.
 pub const MAX_CALLS: u32 = 10_000_000;
 
@@ -133,12 +135,11 @@ impl FromStr for LimitName {
     type Err = LimitNameError;
 
     fn from_str(text: &str) -> Result<Self, LimitNameError> {
-        let good = text.len() <= MAX_LIMIT_NAME_LENGTH
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
-            });
-        if good { Ok(Self(text.into())) } else { Err(LimitNameError) }
+        if is_lower_name(text, MAX_LIMIT_NAME_LENGTH) {
+            Ok(Self(text.into()))
+        } else {
+            Err(LimitNameError)
+        }
     }
 }
 

@@ -70,6 +70,8 @@ pub(in crate::store) struct LockedAccount {
     pub balance: i64,
     pub last_seq: i64,
     pub last_entry_at: Option<Timestamp>,
+    /// Whether the account has a list of networks.
+    pub has_networks: bool,
 }
 
 struct AccountRow {
@@ -333,9 +335,10 @@ pub(in crate::store) async fn lock(
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
     let row = sqlx::query!(
-        "SELECT /* accounts.lock */
-                status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
-         FOR NO KEY UPDATE",
+        r#"SELECT /* accounts.lock */
+                  status, balance, last_seq, last_entry_at,
+                  allowed_ips IS NOT NULL AS "has_networks!"
+           FROM accounts WHERE account_id = $1 FOR NO KEY UPDATE"#,
         account_id.uuid(),
     )
     .fetch_optional(connection)
@@ -349,6 +352,7 @@ pub(in crate::store) async fn lock(
             .last_entry_at
             .map(|at| stored_time("accounts.last_entry_at", at))
             .transpose()?,
+        has_networks: row.has_networks,
     })
 }
 

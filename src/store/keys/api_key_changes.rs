@@ -47,7 +47,7 @@ impl AccountHandle<'_> {
         if change.enabled == Some(false) {
             hurry();
         }
-        let (mut tx, _) = self.begin().await?;
+        let (mut tx, locked) = self.begin().await?;
         let old = self.live_key(&mut tx, key_id).await?;
         let settings = change.applied_to(&old.settings);
         if old.rotated_to.is_some() && outlives(&settings, &old.settings) {
@@ -58,8 +58,7 @@ impl AccountHandle<'_> {
             let at = now(&mut tx).await?;
             if PLANNED_MEMBERS.iter().any(|member| detail.contains_key(*member)) {
                 let plan = plan_of_locked_account(&mut tx, self.id).await?;
-                let has_networks = self.has_networks(&mut tx).await?;
-                plan.check_key(&settings, has_networks, at).map_err(Refusal::AgainstPlan)?;
+                plan.check_key(&settings, locked.has_networks, at).map_err(Refusal::AgainstPlan)?;
             }
             update(&mut tx, self.id, key_id, &settings).await?;
             let mut changed = vec![(key_id, detail.clone())];

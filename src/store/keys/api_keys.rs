@@ -20,7 +20,9 @@ use crate::{
     entropy,
     store::{
         AccountHandle, FormClaim, Refusal, Store, StoreError,
-        accounts::plans::plan_of_locked_account, clock::now, connection::Connection,
+        accounts::{account::LockedAccount, plans::plan_of_locked_account},
+        clock::now,
+        connection::Connection,
     },
 };
 
@@ -45,8 +47,8 @@ impl AccountHandle<'_> {
         settings: impl FnOnce(&Plan) -> KeySettings + Send,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("create_api_key");
-        let (mut tx, _) = self.begin().await?;
-        let created = self.create(&mut tx, text, no_expiry, settings).await?;
+        let (mut tx, locked) = self.begin().await?;
+        let created = self.create(&mut tx, &locked, text, no_expiry, settings).await?;
         tx.commit().await?;
         Ok(created)
     }
@@ -62,9 +64,10 @@ impl AccountHandle<'_> {
         settings: &KeySettings,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("create_api_key");
-        let (mut tx, _) = self.begin().await?;
+        let (mut tx, locked) = self.begin().await?;
         claim.spend(&mut tx, self.id).await?;
-        let created = self.create(&mut tx, text, NoExpiry::Never, |_| settings.clone()).await?;
+        let never = NoExpiry::Never;
+        let created = self.create(&mut tx, &locked, text, never, |_| settings.clone()).await?;
         tx.commit().await?;
         Ok(created)
     }
@@ -73,6 +76,7 @@ impl AccountHandle<'_> {
     async fn create(
         &self,
         connection: &mut Connection,
+        locked: &LockedAccount,
         text: &KeyText,
         no_expiry: NoExpiry,
         settings: impl FnOnce(&Plan) -> KeySettings + Send,
@@ -81,12 +85,11 @@ impl AccountHandle<'_> {
         let plan = plan_of_locked_account(connection, self.id).await?;
         self.refuse_over_limit(connection, &plan, false, at).await?;
         let mut settings = settings(&plan);
-        let has_networks = self.has_networks(connection).await?;
         if settings.expires_at.is_none() && no_expiry == NoExpiry::PlanDefault {
-            let restricted = has_networks || settings.allowed_ips.is_some();
+            let restricted = locked.has_networks || settings.allowed_ips.is_some();
             settings.expires_at = plan.default_expiry(&settings.scopes, restricted, at);
         }
-        plan.check_key(&settings, has_networks, at).map_err(Refusal::AgainstPlan)?;
+        plan.check_key(&settings, locked.has_networks, at).map_err(Refusal::AgainstPlan)?;
         let key = ApiKey {
             id: KeyId::new(at, entropy::for_id()?),
             hint: text.hint().as_str().to_owned(),
@@ -149,19 +152,6 @@ impl AccountHandle<'_> {
             return Err(Refusal::KeyLimitReached { max_keys }.into());
         }
         Ok(())
-    }
-
-    /// Whether the account has a list of networks.
-    pub(super) async fn has_networks(
-        &self,
-        connection: &mut Connection,
-    ) -> Result<bool, StoreError> {
-        let has_networks = sqlx::query_scalar!(
-            r#"SELECT /* keys.account_has_networks */ allowed_ips IS NOT NULL AS "has_networks!"
-               FROM accounts WHERE account_id = $1"#,
-            self.id.uuid(),
-        );
-        Ok(has_networks.fetch_one(connection).await?)
     }
 }
 

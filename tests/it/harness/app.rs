@@ -49,6 +49,14 @@ pub struct App {
     pub url: String,
 }
 
+/// Sends a request to a node. Returns its response.
+pub async fn respond(node: &Router, request: Request<Body>) -> Answer {
+    let response = node.clone().oneshot(request).await.expect("the router is infallible");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("the body can be read").to_bytes();
+    Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
+}
+
 /// A tenant, and an admin key of this tenant with every permission.
 pub struct TestTenant {
     pub tenant: Arc<Tenant>,
@@ -127,11 +135,7 @@ impl App {
     }
 
     async fn respond(&self, request: Request<Body>) -> Answer {
-        let response =
-            self.router.clone().oneshot(request).await.expect("the router is infallible");
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("the body can be read").to_bytes();
-        Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
+        respond(&self.router, request).await
     }
 
     /// Writes the usage counts of this router. A running service does this every few seconds.

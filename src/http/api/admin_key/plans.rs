@@ -203,7 +203,7 @@ impl PutPlanRequest {
         };
         let settings = request.into_settings();
         if let Err(error) = settings.check() {
-            wrong(&mut fields, &error);
+            fields.wrong(member(&error), error.to_string());
         }
         fields.finish(Some(settings))
     }
@@ -319,11 +319,7 @@ fn plan_scopes(fields: &mut Fields) -> Option<PlanScopes> {
     PlanScopes::new(scopes).map_err(|error| fields.wrong("scopes", error.to_string())).ok()
 }
 
-/// Adds the error to the member that causes it.
-fn wrong(fields: &mut Fields, error: &PlanError) {
-    fields.wrong(member(error), error.to_string());
-}
-
+/// Returns the member that causes the error.
 fn member(error: &PlanError) -> &'static str {
     match error {
         PlanError::DefaultScope(_) => "default_scopes",
