@@ -36,13 +36,10 @@ pub enum AdminKeyCommand {
 pub struct Create {
     #[command(flatten)]
     which: WhichTenant,
-    /// Permissions of the admin key, separated by commas: accounts, keys, verify, credits, audit,
-    /// dashboard
-    #[arg(
-        long,
-        default_value = "accounts,keys,verify,credits,audit,dashboard",
-        value_parser = parse_permissions,
-    )]
+    /// Permissions of the admin key, separated by commas
+    ///
+    /// By default, the key has all permissions.
+    #[arg(long, default_value_t = PermissionSet::all(), value_parser = parse_permissions)]
     permissions: PermissionSet,
     /// Name of the admin key, such as the name of the program that uses it
     #[arg(long, default_value = "backend", value_parser = Name::parse)]

@@ -1,6 +1,6 @@
 //! The permissions of an admin key.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use super::text_enum::{UnknownText, text_enum};
 
@@ -72,6 +72,13 @@ impl PermissionSet {
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// Writes the permissions separated by commas, in the order of [`Permission::ALL`].
+impl fmt::Display for PermissionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_strings().join(","))
     }
 }
 

@@ -65,6 +65,10 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert_eq!(plan["max_keys"], 3);
     assert_eq!(shown.get("admin_key"), None);
 
+    let full = data_dir.json(&["admin-key", "create", "tronagg", "--json"]);
+    let all = ["accounts", "keys", "verify", "credits", "audit", "dashboard", "policy"];
+    assert_eq!(full["permissions"], json!(all));
+
     // A command revokes an admin key while the service runs.
     let auditor = data_dir.json(&[
         "admin-key",
